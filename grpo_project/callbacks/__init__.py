@@ -1,0 +1,1 @@
+"""Trainer callbacks. They observe and decide; the work itself is done elsewhere."""

@@ -1,0 +1,76 @@
+"""The ``grpo`` command: finds the subcommand, runs it, and turns errors into one line and an exit code.
+
+Exit codes: 0 done; 1 the command ran and found a fault; 2 the user can fix it (one line, nothing was changed);
+70 our own machinery failed; 75 stopped early on purpose, run the same command again to go on; 130 interrupted.
+
+Only the subcommand that runs is imported: ``grpo --help`` loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from grpo_project import __version__
+from grpo_project.errors import InfrastructureError, UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INFRASTRUCTURE = 70  # EX_SOFTWARE
+EXIT_INTERRUPTED = 130
+
+# name -> what it does. Each is a module of grpo_project.commands.
+COMMANDS = {
+    "train": "train a model with GRPO on problems with tests (no arguments: the embedded model and problems)",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="grpo",
+        description="GRPO training for code models that survives being killed.",
+        epilog="`grpo COMMAND --help` tells more about a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"grpo {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        # Its own parser reads the rest (add_help off: `grpo train --help` belongs to it).
+        commands.add_parser(name, help=summary, add_help=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code. ``argv`` excludes the program's name."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    if not argv:
+        parser.print_help()
+        return EXIT_USER_ERROR
+    if argv[0] not in COMMANDS:
+        parser.parse_args(argv)  # prints --help or --version, or the error, and exits
+    try:
+        return run_command(argv[0], argv[1:])
+    except UserError as error:
+        print(f"grpo {argv[0]}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except InfrastructureError as error:
+        print(f"grpo {argv[0]}: internal failure: {error}", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE
+    except KeyboardInterrupt:
+        print(f"grpo {argv[0]}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def run_command(name: str, argv: Sequence[str]) -> int:
+    """Import ``grpo_project.commands.NAME``, parse its arguments, run it."""
+    module = importlib.import_module(f"grpo_project.commands.{name}")
+    if hasattr(module, "main"):  # reads its own arguments (train: TRL's parser)
+        return module.main(argv)
+    parser = argparse.ArgumentParser(prog=f"grpo {name}", description=module.__doc__, allow_abbrev=False)
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Tables, pictures and pages made from a run directory. Imports neither torch nor wandb."""

@@ -1,0 +1,87 @@
+"""What the verifier takes and gives: ``Job`` in, ``Verdict`` out. Plain, picklable values."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from grpo_project.problems.problem import Problem
+
+
+class Status(StrEnum):
+    """The outcome of a candidate, or of one of its tests."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """It ran; a value differed from the expected one."""
+    WRONG_FORMAT = "wrong_format"
+    """No code could be found in the completion, or the entry point is not defined."""
+    ERROR = "error"
+    """The code does not compile, or it raised."""
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    INFRASTRUCTURE = "infrastructure"
+    """Our fault, not the candidate's. Such a verdict never reaches a reward: ``SandboxError`` is raised instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One completion to judge. ``id`` is the same for the same work, so that a job can be sent twice safely."""
+
+    problem: Problem
+    completion: str
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            digest = hashlib.sha256(f"{self.problem.id}\0{self.completion}".encode("utf-8", "surrogatepass"))
+            object.__setattr__(self, "id", digest.hexdigest()[:24])
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """One test's outcome. ``input``, ``expected`` and ``got`` are short texts for people."""
+
+    __test__ = False  # its name is not a test's
+
+    status: Status
+    message: str = ""
+    input: str = ""
+    expected: str = ""
+    got: str = ""
+    cpu_s: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return self.status is Status.PASSED
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one completion did. ``total`` is always the problem's number of tests: a missing result is a failure."""
+
+    job_id: str
+    problem_id: str
+    status: Status
+    passed: int
+    total: int
+    tests: tuple[TestResult, ...] = ()
+    code: str | None = None
+    """The extracted program, as it was run."""
+    message: str = ""
+    weak: bool = False
+    """Some test could only be judged inside the candidate's own process."""
+    cached: bool = False
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pass_rate(self) -> float:
+        """Share of the problem's tests that passed, 0 to 1."""
+        return self.passed / self.total
+
+    @property
+    def solved(self) -> bool:
+        return self.passed == self.total
