@@ -1,7 +1,7 @@
 """Every exception that the project raises on purpose.
 
 GrpoError
-├── UserError                 the user can fix it; ends a command with exit code 2 and one line, before a model is loaded
+├── UserError                 the user can fix it; exit code 2 and one line, before a model is loaded
 │   ├── ConfigError           a flag, an environment variable or a configuration file
 │   ├── DataError             a data set: file, row, field, what is wrong, how to fix it
 │   ├── CheckpointError       a checkpoint that is missing, damaged or of another run

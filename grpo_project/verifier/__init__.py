@@ -1,1 +1,1 @@
-"""How an answer is judged: extract the code, run it in a cage, compare outside of it. Imports neither torch nor wandb."""
+"""How an answer is judged: extract the code, run it caged, compare outside. Imports neither torch nor wandb."""
