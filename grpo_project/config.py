@@ -228,7 +228,7 @@ def _unite_model_names(run: RunArguments, model: ModelConfig) -> None:
     names = {name for name in (run.model_name, model.model_name_or_path) if name is not None}
     if len(names) > 1:
         raise ConfigError(
-            f"--model_name {run.model_name} and --model_name_or_path {model.model_name_or_path} differ; give one of them"
+            f"--model_name {run.model_name} and --model_name_or_path {model.model_name_or_path} differ; give one"
         )
     run.model_name = model.model_name_or_path = names.pop() if names else None
 

@@ -1,0 +1,102 @@
+"""The state that TRL and transformers keep in memory only, saved with every checkpoint and put back on resume.
+
+Without it a resumed run differs from the uninterrupted one (TRL 1.16, transformers 5.23): ``_step`` and
+``_buffered_inputs`` (the place in the generation buffer), accumulated losses and metrics, the completions log, and a
+synced reference model. Prompts need no loader state: they are drawn from ``ProblemSource``, which is saved here too.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import TrainOutput
+from trl import GRPOTrainer
+
+from grpo_project.errors import CheckpointError
+
+STATE_FILE = "grpo_state_{rank}.pt"
+
+
+class ExactState(GRPOTrainer):
+    """Hangs on ``_save_rng_state`` and ``_load_rng_state``: both run on every rank, the first before
+    ``trainer_state.json`` is written, the second just before the first new step."""
+
+    def train(self, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        if resume_from_checkpoint is not None and (output := self._already_finished(resume_from_checkpoint)):
+            return output
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _already_finished(self, checkpoint: str) -> TrainOutput | None:
+        """A finished run stays finished: transformers would train one more step each time it is resumed."""
+        state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
+        max_steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
+        if state.global_step < max_steps:
+            return None
+        self._load_from_checkpoint(checkpoint)
+        self.state = state
+        return TrainOutput(state.global_step, float("nan"), {})
+
+    def exact_state(self) -> dict[str, Any]:
+        """What this rank needs to go on exactly here."""
+        generate_every = self.args.steps_per_generation * self.num_iterations
+        at_boundary = self._step % generate_every == 0
+        state: dict[str, Any] = {
+            "step": self._step,
+            "buffered_inputs": None if at_boundary else self._buffered_inputs,
+            "metrics": {m: {k: list(v) for k, v in d.items()} for m, d in self._metrics.items()},
+            "loss": self._tr_loss.detach().cpu(),
+            "total_loss": self._total_loss_scalar,
+            "last_logged": self._globalstep_last_logged,
+            "train_tokens": self._total_train_tokens,
+            "logs": {
+                name: {k: list(v) for k, v in log.items()} if isinstance(log, dict) else list(log)
+                for name, log in self._logs.items()
+                if name != "images"
+            },
+        }
+        if self.args.sync_ref_model and self.ref_model is not None:
+            state["ref_model"] = self.accelerator.unwrap_model(self.ref_model).state_dict()
+        return state
+
+    def load_exact_state(self, state: dict[str, Any]) -> None:
+        """Inverse of ``exact_state``."""
+        self._step = state["step"]
+        self._buffered_inputs = send_to_device(state["buffered_inputs"], self.accelerator.device)
+        for mode, metrics in state["metrics"].items():
+            self._metrics[mode].clear()
+            for name, values in metrics.items():
+                self._metrics[mode][name].extend(values)
+        self._tr_loss.copy_(state["loss"])
+        self._total_loss_scalar = state["total_loss"]
+        self._globalstep_last_logged = state["last_logged"]
+        self._total_train_tokens = state["train_tokens"]
+        for name, log in state["logs"].items():
+            if isinstance(log, dict):
+                for key, values in log.items():
+                    self._logs[name][key].extend(values)
+            else:
+                self._logs[name].extend(log)
+        if "ref_model" in state:
+            self.accelerator.unwrap_model(self.ref_model).load_state_dict(state["ref_model"])
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        torch.save(self.exact_state(), self._exact_state_file(output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        file = self._exact_state_file(checkpoint)
+        if not os.path.isfile(file):
+            rank, world = self.args.process_index, self.args.world_size
+            raise CheckpointError(f"{file} is missing: rank {rank} of {world} can't go on exactly from {checkpoint}")
+        # Onto the CPU: under torchrun without a GPU the device is "cpu:0", which torch.load refuses.
+        self.load_exact_state(torch.load(file, map_location="cpu", weights_only=True))
+
+    def _exact_state_file(self, folder: str) -> str:
+        return os.path.join(folder, STATE_FILE.format(rank=self.args.process_index))

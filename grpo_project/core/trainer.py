@@ -1,0 +1,168 @@
+"""TRL's ``GRPOTrainer`` with three seams: where prompts come from, who judges, who is told.
+
+Loss, generation, advantages, LoRA, DeepSpeed, FSDP and vLLM are TRL's. Prompts are drawn when a generation starts, not
+when the data loader prefetches, so a curriculum acts at once and a resume has nothing to skip.
+
+Letters: B completions of this rank in a generation batch, W ranks, G completions of a group (``num_generations``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from accelerate.utils import gather_object
+from datasets import Dataset
+
+from grpo_project.core.atomic_save import AtomicSave
+from grpo_project.core.exact_state import ExactState
+from grpo_project.problems.problem import Problem
+from grpo_project.rewards import RewardFunction
+from grpo_project.verifier.verdict import Job, Verdict
+
+
+class ProblemSource(Protocol):
+    """Which problem comes next. The same draws on every rank; its state travels in the checkpoint."""
+
+    def draw(self, n: int) -> Sequence[Problem]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Judge(Protocol):
+    """Judges completions; raises ``SandboxError`` when it can't."""
+
+    def verify_many(self, jobs: Sequence[Job]) -> Sequence[Verdict]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One training completion, judged."""
+
+    problem: Problem
+    prompt: Any
+    completion: str
+    verdict: Verdict
+    reward: float
+    advantage: float
+
+
+RolloutListener = Callable[[int, list[list[Rollout]]], None]
+"""Called on every rank as ``(step, groups)``: the step that trains on them, and all ranks' W*B/G groups of G."""
+
+
+class VerifiedReward:
+    """The reward function given to TRL: judge each completion and turn its verdict into a number."""
+
+    def __init__(self, judge: Judge, reward: RewardFunction) -> None:
+        self.judge = judge
+        self.reward = reward
+        self.__name__ = reward.__name__  # TRL's name for its metrics: rewards/<name>/mean
+        self.verdicts: list[Verdict] = []  # of the latest call, in order
+
+    def __call__(self, completions: list[Any], problem: list[Problem], **_: Any) -> list[float]:
+        jobs = [Job(p, completion_text(c)) for p, c in zip(problem, completions, strict=True)]
+        self.verdicts = list(self.judge.verify_many(jobs))
+        return [self.reward(verdict) for verdict in self.verdicts]
+
+
+class CodeTrainer(AtomicSave, ExactState):
+    """GRPO on problems with tests.
+
+    Args:
+        problem_source: draws the problem of each group.
+        render: a problem's prompt as TRL takes it (messages or text).
+        judge: judges completions.
+        reward: a verdict's worth.
+        on_rollouts: told about each generation batch, on every rank.
+        extra_metrics: what else belongs into each step's row of metrics.
+        epoch_size: how many groups make an epoch.
+        components: further parts with ``state_dict`` and ``load_state_dict`` that belong into the checkpoint, by name.
+        **kwargs: TRL's (``model``, ``args``, ``processing_class``, ``callbacks``, ``peft_config`` ...).
+    """
+
+    def __init__(
+        self,
+        *,
+        problem_source: ProblemSource,
+        render: Callable[[Problem], Any],
+        judge: Judge,
+        reward: RewardFunction,
+        epoch_size: int,
+        on_rollouts: RolloutListener | None = None,
+        extra_metrics: Callable[[], dict[str, float]] = dict,
+        components: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.problem_source = problem_source
+        self.render = render
+        self.verified_reward = VerifiedReward(judge, reward)
+        self.on_rollouts = on_rollouts
+        self.extra_metrics = extra_metrics
+        self.components = {"problem_source": problem_source, **(components or {})}
+        # The loader only counts: its rows are tickets, replaced by drawn problems in `_draw_inputs`.
+        tickets = Dataset.from_dict({"prompt": [""] * epoch_size})
+        super().__init__(reward_funcs=[self.verified_reward], train_dataset=tickets, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.model.training:
+            return super()._generate_and_score_completions(inputs)
+        rows = self._draw_inputs(len(inputs))
+        outputs = super()._generate_and_score_completions(rows)
+        if self.on_rollouts is not None:
+            self.on_rollouts(self.state.global_step + 1, self._grouped_rollouts(rows))
+        return outputs
+
+    def _draw_inputs(self, count: int) -> list[dict[str, Any]]:
+        """This rank's share, ``count`` = B rows, of the groups that all ranks draw alike: W * B / G problems."""
+        problems = self.problem_source.draw(count * self.accelerator.num_processes // self.num_generations)
+        rows = [
+            {"prompt": prompt, "problem": problem}
+            for problem, prompt in ((p, self.render(p)) for p in problems)
+            for _ in range(self.num_generations)
+        ]
+        first = count * self.accelerator.process_index
+        return rows[first : first + count]
+
+    def _grouped_rollouts(self, rows: list[dict[str, Any]]) -> list[list[Rollout]]:
+        """All ranks' rollouts of the batch just scored, in the order of the draws."""
+        size = len(rows) * self.accelerator.num_processes
+        # TRL's own log holds the gathered batch, before it is shuffled for training.
+        advantages = list(self._logs["advantages"])[-size:]
+        completions = list(self._logs["completion"])[-size:]
+        first = len(rows) * self.accelerator.process_index
+        local = [
+            Rollout(
+                problem=row["problem"],
+                prompt=row["prompt"],
+                completion=completion_text(completions[first + i]),
+                verdict=verdict,
+                reward=self.verified_reward.reward(verdict),
+                advantage=advantages[first + i],
+            )
+            for i, (row, verdict) in enumerate(zip(rows, self.verified_reward.verdicts, strict=True))
+        ]
+        everywhere = gather_object(local)
+        return [everywhere[i : i + self.num_generations] for i in range(0, size, self.num_generations)]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:  # a step's row, not an evaluation's or the closing one
+            logs.update(self.extra_metrics())
+        super().log(logs, start_time)
+
+    def exact_state(self) -> dict[str, Any]:
+        parts = {name: part.state_dict() for name, part in self.components.items()}
+        return {**super().exact_state(), "components": parts}
+
+    def load_exact_state(self, state: dict[str, Any]) -> None:
+        super().load_exact_state(state)
+        for name, part in self.components.items():
+            part.load_state_dict(state["components"][name])
+
+
+def completion_text(completion: Any) -> str:
+    """The text of a completion as TRL hands it over: a string, or a list of messages."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(message["content"] or "" for message in completion)
