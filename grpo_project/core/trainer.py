@@ -9,7 +9,6 @@ Letters: B completions of this rank in a generation batch, W ranks, G completion
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from accelerate.utils import gather_object
@@ -17,6 +16,7 @@ from datasets import Dataset
 
 from grpo_project.core.atomic_save import AtomicSave
 from grpo_project.core.exact_state import ExactState
+from grpo_project.core.rollout import Rollout, completion_text
 from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
 from grpo_project.verifier.verdict import Job, Verdict
@@ -34,18 +34,6 @@ class Judge(Protocol):
     """Judges completions; raises ``SandboxError`` when it can't."""
 
     def verify_many(self, jobs: Sequence[Job]) -> Sequence[Verdict]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One training completion, judged."""
-
-    problem: Problem
-    prompt: Any
-    completion: str
-    verdict: Verdict
-    reward: float
-    advantage: float
 
 
 RolloutListener = Callable[[int, list[list[Rollout]]], None]
@@ -159,10 +147,3 @@ class CodeTrainer(AtomicSave, ExactState):
         super().load_exact_state(state)
         for name, part in self.components.items():
             part.load_state_dict(state["components"][name])
-
-
-def completion_text(completion: Any) -> str:
-    """The text of a completion as TRL hands it over: a string, or a list of messages."""
-    if isinstance(completion, str):
-        return completion
-    return "".join(message["content"] or "" for message in completion)

@@ -1,0 +1,73 @@
+"""What a person sees while training runs: a live bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+PLAIN_LINE_EVERY_S = 15.0
+
+
+class ProgressCallback(TrainerCallback):
+    """Shows step, reward, loss, the last evaluation and the curriculum's stage (main process only)."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.evaluation = ""
+        self.stage = ""
+        self._bar: Progress | None = None
+        self._printed = 0.0
+
+    def show_evaluation(self, step: int, pass_rate: float, n: int) -> None:
+        """Called after each evaluation: ``pass_rate`` 0 to 1 over ``n`` held-out problems."""
+        self.evaluation = f"held-out {pass_rate:.3f}"
+        self.say(f"step {step}: held-out pass rate {pass_rate:.3f} on {n} problems")
+
+    def say(self, line: str) -> None:
+        """Print a line that stays, above the bar."""
+        self.console.print(line, highlight=False)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not self.console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("[bold]step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=self.console,
+        )
+        self._bar.add_task("train", total=state.max_steps, completed=state.global_step, status="")
+        self._bar.start()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        status = "  ".join(filter(None, [f"reward {logs['reward']:.3f}", self.evaluation, self.stage]))
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=state.global_step, status=status)
+        elif time.monotonic() - self._printed >= PLAIN_LINE_EVERY_S:
+            self._printed = time.monotonic()
+            self.say(f"step {state.global_step}/{state.max_steps}  {status}")
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away (also after an exception)."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,58 @@
+"""One training completion with its verdict: what is kept in ``samples/`` and shown to the curriculum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from grpo_project.problems.problem import Problem
+from grpo_project.verifier.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A completion of a training problem, judged. ``prompt`` is as TRL takes it: messages or text."""
+
+    problem: Problem
+    prompt: Any
+    completion: str
+    verdict: Verdict
+    reward: float
+    advantage: float
+
+    def to_row(self) -> dict[str, Any]:
+        """The row kept in ``samples/``; the store adds step and attempt."""
+        verdict = self.verdict
+        return {
+            "problem_id": self.problem.id,
+            "level": self.problem.level,
+            "prompt": prompt_as_text(self.prompt),
+            "completion": self.completion,
+            "code": verdict.code,
+            "status": verdict.status.value,
+            "passed": verdict.passed,
+            "total": verdict.total,
+            "tests": [outcome_row(test) for test in verdict.tests],
+            "reward": self.reward,
+            "advantage": self.advantage,
+        }
+
+
+def outcome_row(test: Any) -> dict[str, Any]:
+    """One test's result as plain values."""
+    fields = ("message", "input", "expected", "got", "cpu_s")
+    return {"status": test.status.value, **{name: getattr(test, name) for name in fields}}
+
+
+def prompt_as_text(prompt: Any) -> str:
+    """A prompt for people: plain text as it is, messages as ``role: content``."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
+def completion_text(completion: Any) -> str:
+    """The text of a completion as TRL hands it over: a string, or a list of messages."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(message["content"] or "" for message in completion)
