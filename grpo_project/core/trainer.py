@@ -89,8 +89,11 @@ class CodeTrainer(AtomicSave, ExactState):
         self.on_rollouts = on_rollouts
         self.extra_metrics = extra_metrics
         self.components = {"problem_source": problem_source, **(components or {})}
-        # The loader only counts: its rows are tickets, replaced by drawn problems in `_draw_inputs`.
-        tickets = Dataset.from_dict({"prompt": [""] * epoch_size})
+        # The loader only counts: its rows are tickets, replaced by drawn problems in `_draw_inputs`. An epoch is rounded
+        # up to whole generation batches: TRL would drop the rest, and a set smaller than a batch would train nothing.
+        args = kwargs["args"]
+        groups = args.generation_batch_size // args.num_generations
+        tickets = Dataset.from_dict({"prompt": [""] * (-(-epoch_size // groups) * groups)})
         super().__init__(reward_funcs=[self.verified_reward], train_dataset=tickets, **kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
