@@ -89,8 +89,8 @@ class CodeTrainer(AtomicSave, ExactState):
         self.on_rollouts = on_rollouts
         self.extra_metrics = extra_metrics
         self.components = {"problem_source": problem_source, **(components or {})}
-        # The loader only counts: its rows are tickets, replaced by drawn problems in `_draw_inputs`. An epoch is rounded
-        # up to whole generation batches: TRL would drop the rest, and a set smaller than a batch would train nothing.
+        # The loader only counts: its rows are tickets, replaced by drawn problems in `_draw_inputs`. An epoch is
+        # rounded up to whole generation batches: TRL drops the rest, and a set smaller than a batch trains nothing.
         args = kwargs["args"]
         groups = args.generation_batch_size // args.num_generations
         tickets = Dataset.from_dict({"prompt": [""] * (-(-epoch_size // groups) * groups)})

@@ -1,0 +1,51 @@
+# The commands that a person needs. Each installs what it needs first, into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ARGS ?=
+WORKERS ?= 2
+
+.PHONY: train test check format test-slow bench chaos clean
+
+train: $(VENV)/.installed  ## install and run the main job on the embedded default (ARGS="--max_steps 20" adds flags)
+	$(BIN)/grpo train $(ARGS)
+
+test: $(VENV)/.installed-dev  ## install with development extras and run the tests
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed-dev  ## the tests that take longer than CI has
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+check: $(VENV)/.installed-dev  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## rewrite the code in our format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev  ## every benchmark; each prints a table and a ratio
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+bench-%: $(VENV)/.installed-dev  ## one benchmark: make bench-verifier
+	$(BIN)/python benchmarks/bench_$*.py $(ARGS)
+
+clean:  ## remove the environment and caches (never a run)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("grpo_project needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (about a minute, more where torch must be downloaded) ..."
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing development extras ..."
+	$(PIP) -e ".[dev]"
+	touch $@
