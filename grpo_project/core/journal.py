@@ -7,8 +7,6 @@ Nothing is rewritten to resume; readers (``run_directory``) take the newest atte
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import operator
 import os
 import time
@@ -18,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from grpo_project.core.record import encode
-from grpo_project.core.run_directory import RESERVED, RunPaths, read_records
+from grpo_project.core.run_directory import RESERVED, RunPaths, lock_run, read_records
 from grpo_project.errors import ConfigError, JournalError
 
 
@@ -35,7 +33,7 @@ class Journal:
         self.attempt = attempt
         try:
             self.paths.journal.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.paths.journal / "lock", self.paths.root)
+            self._lock = lock_run(self.paths)
             self._metrics = _AppendFile(self.paths.metrics)
             self._events = _AppendFile(self.paths.events)
         except OSError as error:
@@ -80,9 +78,7 @@ class Journal:
         """Close the files. Closing twice is fine."""
         for file in (self._metrics, self._events):
             file.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.release()
 
     def __enter__(self) -> Journal:
         return self
@@ -147,21 +143,3 @@ class _AppendFile:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-def _lock(path: Path, root: Path) -> int:
-    """Hold ``path`` for the life of this process. POSIX locks, unlike flock, are not kept alive by forked children."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        os.close(file)
-        raise ConfigError(
-            f"{root} is being written by another process that is still alive; "
-            "wait for it, stop it, or choose another --output_dir"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-        # A file system without locks (some network mounts): go on without the protection.
-    return file

@@ -8,11 +8,13 @@ and reported, never guessed at. ``output_dir`` may belong to a run that is still
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from grpo_project.core.file_lock import FileLock
 from grpo_project.core.record import decode
 from grpo_project.errors import ConfigError
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 RESERVED = frozenset({"attempt", "step", "time", "kind", "_values"})
 """Fields of every row. A metric of such a name is found under ``_values``."""
+
+RUN_CONTENTS = (
+    *("run.json", "journal", "samples", "evaluations", "checkpoint-*", "report.html"),
+    *("wandb_sync_state.json", "wandb_backup", "wandb"),
+)
+"""What a run writes beside the model itself, as patterns of names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,40 @@ class Run:
             for _ in read_records(path, damage=damage):
                 pass
         return damage
+
+
+def lock_run(paths: RunPaths) -> FileLock:
+    """Become the one process that writes this run directory.
+
+    Raises:
+        ConfigError: another live process writes it.
+    """
+    try:
+        return FileLock(paths.journal / "lock")
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"{paths.root} is being written by another process that is still alive; "
+            "wait for it, stop it, or choose another --output_dir"
+        ) from error
+
+
+def clear_run(output_dir: str | os.PathLike[str]) -> None:
+    """Delete what a run wrote into ``output_dir``, and nothing else that lies there.
+
+    Raises:
+        ConfigError: a live process writes it.
+    """
+    paths = RunPaths(Path(output_dir))
+    if not paths.root.is_dir():
+        return
+    lock = lock_run(paths)
+    for name in RUN_CONTENTS:
+        for path in paths.root.glob(name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    lock.release()
 
 
 def read_records(path: Path, *, start: int = 0, damage: list[Damage] | None = None) -> Iterator[Record]:

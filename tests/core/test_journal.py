@@ -15,7 +15,7 @@ import torch
 
 from grpo_project.core.journal import Journal, next_attempt
 from grpo_project.core.record import Histogram, Table
-from grpo_project.core.run_directory import Run
+from grpo_project.core.run_directory import Run, clear_run
 from grpo_project.errors import ConfigError, JournalError
 
 
@@ -255,3 +255,12 @@ def test_neither_torch_nor_wandb_is_imported(tmp_path):
     code = "import sys, grpo_project.core.journal; print({'torch', 'wandb', 'numpy', 'pyarrow'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out == "set()\n"
+
+
+def test_clearing_a_run_leaves_foreign_files_alone(tmp_path):
+    write_attempt(tmp_path, 0, 0, [(1, 1)])
+    (tmp_path / "checkpoint-5").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    clear_run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    clear_run(tmp_path / "absent")

@@ -1,0 +1,41 @@
+"""A file held by at most one live process.
+
+POSIX record locks: unlike flock they are not kept alive by forked children (data loader workers that outlive a killed
+trainer by some seconds), and the kernel drops them with the process, so that nothing stale is ever left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+
+class FileLock:
+    """Held from construction to ``release`` or the end of the process.
+
+    A process must not open ``path`` in any other way: closing it would drop the lock.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                return  # a file system without locks (some network mounts): go on without the protection
+            os.close(self._file)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise BlockingIOError(errno.EAGAIN, "held by another process", str(path)) from error
+            raise
+
+    def release(self) -> None:
+        """Let go. Twice is fine."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
