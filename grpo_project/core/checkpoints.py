@@ -77,15 +77,16 @@ def damage(checkpoint: Path) -> str | None:
     """Why ``checkpoint`` is not whole, or ``None`` if every byte is as it was written."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        step, files = manifest["step"], manifest["files"]
+        step = manifest["step"]
+        files = {name: (recorded["bytes"], recorded["sha256"]) for name, recorded in manifest["files"].items()}
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} can't be read ({type(error).__name__})"
     if step != step_of(checkpoint):
         return f"{MANIFEST} is that of step {step}"
-    for name, recorded in files.items():
-        if reason := _file_damage(checkpoint / name, recorded):
+    for name, (size, digest) in files.items():
+        if reason := _file_damage(checkpoint / name, size, digest):
             return f"{name} {reason}"
     return None
 
@@ -167,12 +168,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file_damage(path: Path, recorded: dict[str, object]) -> str | None:
+def _file_damage(path: Path, size: int, digest: str) -> str | None:
     try:
-        size = path.stat().st_size
-        if size != recorded["bytes"]:
-            return f"has {size:,} bytes instead of {recorded['bytes']:,}"
-        if _digest(path) != recorded["sha256"]:
+        found = path.stat().st_size
+        if found != size:
+            return f"has {found:,} bytes instead of {size:,}"
+        if _digest(path) != digest:
             return "has other content than was written (SHA-256 differs)"
     except FileNotFoundError:
         return "is missing"
