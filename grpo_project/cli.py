@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130
 # name -> what it does. Each is a module of grpo_project.commands.
 COMMANDS = {
     "train": "train a model with GRPO on problems with tests (no arguments: the embedded model and problems)",
+    "build-base": "rebuild the embedded base model from its seed",
 }
 
 
@@ -63,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, argv: Sequence[str]) -> int:
-    """Import ``grpo_project.commands.NAME``, parse its arguments, run it."""
-    module = importlib.import_module(f"grpo_project.commands.{name}")
+    """Import ``grpo_project.commands.NAME`` (``_`` for ``-``), parse its arguments, run it."""
+    module = importlib.import_module(f"grpo_project.commands.{name.replace('-', '_')}")
     if hasattr(module, "main"):  # reads its own arguments (train: TRL's parser)
         return module.main(argv)
     parser = argparse.ArgumentParser(prog=f"grpo {name}", description=module.__doc__, allow_abbrev=False)
