@@ -1,0 +1,207 @@
+"""Generates completions for problems and has them judged, one batch being judged while the next is generated.
+
+Letters: P problems, S completions of each, B completions of a batch, W ranks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from grpo_project.errors import ConfigError
+from grpo_project.evaluation.generation import Generation, Generator
+from grpo_project.evaluation.result import CompletionRecord
+from grpo_project.problems.problem import Problem
+from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_text
+from grpo_project.verifier.verdict import Job, Verdict
+
+SAMPLING_TEMPERATURE = 0.8
+"""Default for several completions of a problem, where greedy would repeat itself."""
+
+DEFAULT_KS = (1, 5, 10)
+
+
+class Judge(Protocol):
+    """Judges completions in order; raises ``SandboxError`` when it can't."""
+
+    def verify_many(self, jobs: Sequence[Job]) -> Sequence[Verdict]: ...
+
+
+@dataclass(slots=True)
+class Batches:
+    """This rank's records in order, and where the time went (seconds)."""
+
+    records: list[CompletionRecord] = field(default_factory=list)
+    generation_s: float = 0.0
+    verification_s: float = 0.0
+
+
+class Evaluator:
+    """Evaluates models on a fixed set of problems.
+
+    Args:
+        problems: P of them.
+        tokenizer: the models'.
+        judge: judges the completions.
+        num_samples: S.
+        temperature: 0 is greedy. Default: greedy for one completion, ``SAMPLING_TEMPERATURE`` for several.
+        seed: with the step, rank and batch it gives each batch a random state of its own, so an evaluation repeats,
+            and one that was interrupted goes on with the batch that it had reached.
+        batch_size: B at most, on each rank.
+        max_new_tokens: length limit of a completion.
+
+    Raises:
+        ConfigError: several greedy completions, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        tokenizer: PreTrainedTokenizerBase,
+        judge: Judge,
+        *,
+        num_samples: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        max_new_tokens: int = 256,
+        system_prompt: str = SYSTEM_PROMPT,
+    ) -> None:
+        self.problems = tuple(problems)
+        self.judge = judge
+        self.num_samples = num_samples
+        self.temperature = resolve_temperature(num_samples, temperature)
+        self.seed = seed
+        self.batch_size = batch_size
+        self.generator = Generator(tokenizer, max_new_tokens=max_new_tokens, temperature=self.temperature)
+        self.prompts = {problem.id: prompt_text(problem, tokenizer, system_prompt) for problem in self.problems}
+
+    def batches(self, rank: int = 0, world: int = 1) -> list[list[tuple[Problem, int]]]:
+        """What rank ``rank`` of ``world`` generates: lists of (problem, sample). Every rank gets as many batches.
+
+        Collective generation (ZeRO-3, FSDP) hangs unless all ranks call it equally often; a rank with less work gets
+        empty batches, for which it generates and throws away.
+        """
+        work = [(problem, sample) for problem in self.problems for sample in range(self.num_samples)]
+        longest_share = -(-len(work) // world)
+        share = work[rank::world]
+        return [share[start : start + self.batch_size] for start in range(0, longest_share, self.batch_size)]
+
+    def run(
+        self,
+        model: Any,
+        step: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        finished: Mapping[int, Sequence[CompletionRecord]] | None = None,
+        on_batch: Callable[[int, list[CompletionRecord]], None] | None = None,
+    ) -> Batches:
+        """Evaluate ``model`` (within ``generation_mode``) and return this rank's records.
+
+        Args:
+            step: the optimizer step that the model stands at; part of each batch's seed.
+            finished: batches that need not be done again, by number.
+            on_batch: told about each new batch, in order, once it is judged.
+
+        Raises:
+            SandboxError: the judge could not do its work.
+        """
+        done = Batches()
+        finished = finished or {}
+        waiting: tuple[int, Future[list[CompletionRecord]]] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="evaluation-judge") as executor:
+            for number, batch in enumerate(self.batches(rank, world)):
+                if number in finished:
+                    done.records += finished[number]
+                    continue
+                generations = self._generate(model, batch, batch_seed(self.seed, step, rank, number), done)
+                if waiting is not None:
+                    _collect(waiting, done, on_batch)
+                waiting = number, executor.submit(self._judge, batch, generations, done)
+            if waiting is not None:
+                _collect(waiting, done, on_batch)
+        return done
+
+    def _generate(self, model: Any, batch: list[tuple[Problem, int]], seed: int, done: Batches) -> list[Generation]:
+        started = time.perf_counter()
+        prompts = [self.prompts[problem.id] for problem, _ in batch] or [self.prompts[self.problems[0].id]]
+        generations = self.generator.generate(model, prompts, seed)
+        done.generation_s += time.perf_counter() - started
+        return generations[: len(batch)]
+
+    def _judge(
+        self, batch: list[tuple[Problem, int]], generations: list[Generation], done: Batches
+    ) -> list[CompletionRecord]:
+        started = time.perf_counter()
+        jobs = [Job(problem, made.text) for (problem, _), made in zip(batch, generations, strict=True)]
+        verdicts = self.judge.verify_many(jobs) if jobs else []
+        done.verification_s += time.perf_counter() - started
+        return [
+            CompletionRecord(
+                problem_id=problem.id,
+                level=problem.level,
+                source=problem.source,
+                sample=sample,
+                prompt=self.prompts[problem.id],
+                completion=made.text,
+                tokens=made.tokens,
+                truncated=made.truncated,
+                verdict=verdict,
+            )
+            for (problem, sample), made, verdict in zip(batch, generations, verdicts, strict=True)
+        ]
+
+
+def _collect(
+    waiting: tuple[int, Future[list[CompletionRecord]]],
+    done: Batches,
+    on_batch: Callable[[int, list[CompletionRecord]], None] | None,
+) -> None:
+    number, future = waiting
+    records = future.result()
+    done.records += records
+    if on_batch is not None:
+        on_batch(number, records)
+
+
+def batch_seed(seed: int, step: int, rank: int, batch: int) -> int:
+    """A seed of 63 bits that differs for each batch of each evaluation."""
+    digest = hashlib.sha256(f"evaluation:{seed}:{step}:{rank}:{batch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def resolve_temperature(num_samples: int, temperature: float | None) -> float:
+    """The temperature to use. Raises ``ConfigError`` for several greedy completions, which would be all alike."""
+    if temperature is None:
+        return 0.0 if num_samples == 1 else SAMPLING_TEMPERATURE
+    if temperature < 0:
+        raise ConfigError(f"temperature is {temperature}; it must be 0 (greedy) or more")
+    if temperature == 0 and num_samples > 1:
+        raise ConfigError(
+            f"num_samples is {num_samples} at temperature 0: greedy completions are all alike; "
+            "raise the temperature or take one sample"
+        )
+    return temperature
+
+
+def resolve_ks(num_samples: int, ks: Sequence[int] | None) -> tuple[int, ...]:
+    """Which pass@k can be said of ``num_samples``. Raises ``ConfigError`` for a k beyond it."""
+    if ks is None:
+        return tuple(k for k in DEFAULT_KS if k <= num_samples)
+    wrong = [k for k in ks if not 1 <= k <= num_samples]
+    if wrong:
+        raise ConfigError(f"pass@{wrong[0]} needs 1 <= k <= num_samples, which is {num_samples}")
+    return tuple(sorted({1, *ks}))
+
+
+def in_order(records: Sequence[CompletionRecord], problems: Sequence[Problem]) -> Iterator[CompletionRecord]:
+    """The records of all ranks by problem (in the order of ``problems``), then by sample."""
+    place = {problem.id: i for i, problem in enumerate(problems)}
+    return iter(sorted(records, key=lambda record: (place[record.problem_id], record.sample)))

@@ -1,0 +1,136 @@
+"""Text from a model that is being trained, without leaving a trace in it.
+
+Letters: B prompts of a batch, T prompt tokens (left-padded), C generated tokens.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+from trl.distributed import DistributedBackend
+from trl.models import unwrap_model_for_generation
+
+from grpo_project.problems.prompt import has_chat_template
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One completion. ``truncated``: the token limit came before an end token."""
+
+    text: str
+    tokens: int
+    truncated: bool
+
+
+@contextmanager
+def preserved_random_state() -> Iterator[None]:
+    """Put the random state of Python, numpy, torch and every CUDA device back at the end."""
+    python, numpy = random.getstate(), np.random.get_state()
+    torch_cpu = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(torch_cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def generation_mode(
+    model: Any, accelerator: Accelerator | None = None, gradient_checkpointing_kwargs: dict[str, Any] | None = None
+) -> Iterator[Any]:
+    """Yield the model ready to generate; put mode, gradient checkpointing and random state back at the end.
+
+    With an ``accelerator``, ``model`` may be wrapped or sharded (DDP, FSDP, DeepSpeed ZeRO-3): TRL's own unwrapping
+    gathers the weights. Without one it must hold its weights itself.
+    """
+    in_training = [module for module in model.modules() if module.training]
+    with preserved_random_state(), ExitStack() as stack:
+        if accelerator is not None:
+            unwrapped = stack.enter_context(
+                unwrap_model_for_generation(
+                    model, accelerator, gradient_checkpointing_kwargs=gradient_checkpointing_kwargs
+                )
+            )
+            stack.enter_context(DistributedBackend(accelerator).summon_full_params(model, recurse=False))
+        else:
+            unwrapped = extract_model_from_parallel(model)
+            if unwrapped.is_gradient_checkpointing:
+                unwrapped.gradient_checkpointing_disable()
+                stack.callback(unwrapped.gradient_checkpointing_enable, gradient_checkpointing_kwargs)
+        model.eval()
+        try:
+            with torch.no_grad():
+                yield unwrapped
+        finally:
+            for module in in_training:
+                module.training = True
+
+
+class Generator:
+    """Turns prompts into completions with ``model.generate``.
+
+    Args:
+        tokenizer: the model's; padding is on the left here whatever its own setting.
+        max_new_tokens: C at most.
+        temperature: 0 is greedy; otherwise plain sampling (no top-k, no top-p, no repetition penalty).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_new_tokens: int, temperature: float = 0.0) -> None:
+        self.tokenizer = tokenizer
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+
+    def generate(self, model: Any, prompts: Sequence[str], seed: int) -> list[Generation]:
+        """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``."""
+        inputs = self.tokenizer(
+            list(prompts),
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+            # A rendered conversation holds its special tokens already; TRL tokenizes plain text with them.
+            add_special_tokens=not has_chat_template(self.tokenizer),
+        ).to(model.device)  # (B, T)
+        torch.manual_seed(seed)
+        config = self.config(model)
+        output = model.generate(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=config
+        )
+        completions = output[:, inputs["input_ids"].shape[1] :].tolist()  # (B, C)
+        return [self._decode(ids, set(config.eos_token_id)) for ids in completions]
+
+    def config(self, model: Any) -> GenerationConfig:
+        """Every setting that could change what is sampled is said here, so that none comes from the model's folder."""
+        sampling = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
+        return GenerationConfig(
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.end_tokens(model),
+            pad_token_id=self.tokenizer.pad_token_id,
+            use_cache=True,
+            repetition_penalty=1.0,
+            disable_compile=True,
+            **(sampling if self.temperature > 0 else {"do_sample": False}),
+        )
+
+    def end_tokens(self, model: Any) -> list[int]:
+        """The tokenizer's end token and those of the model's own generation settings."""
+        configured = model.generation_config.eos_token_id
+        configured = configured if isinstance(configured, list) else [configured]
+        return sorted({token for token in [*configured, self.tokenizer.eos_token_id] if token is not None})
+
+    def _decode(self, ids: list[int], end_tokens: set[int]) -> Generation:
+        end = next((i for i, token in enumerate(ids) if token in end_tokens), None)
+        kept = ids if end is None else ids[: end + 1]
+        return Generation(self.tokenizer.decode(kept, skip_special_tokens=True), len(kept), truncated=end is None)
