@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_project.durations import parse_duration
 from grpo_project.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,6 +94,12 @@ class RunArguments:
     )
     force_new_wandb_run: bool = _arg(False, "Start a new W&B run even if WANDB_RUN_ID or --wandb_resume say otherwise.")
 
+    max_runtime: str | None = _arg(None, "Save and stop after this long, before a queue's limit strikes: 3h50m, 90s.")
+    preemption_grace_s: float = _arg(
+        30.0, "Seconds after a stop signal within which the run saves and exits; after them it exits without saving."
+    )
+    save_every_minutes: float | None = _arg(None, "Save a checkpoint when the last is this old, beside --save_steps.")
+    allow_config_change: bool = _arg(False, "Go on although flags changed that change the course of training.")
     overwrite_output_dir: bool = _arg(False, "Remove an earlier run from OUTPUT_DIR and start anew.")
     samples_keep: int = _arg(1_000_000, "How many training completions are kept on disk, newest first (0: all).")
 
@@ -105,6 +112,11 @@ class RunArguments:
             raise ConfigError(f"--verifier_workers is {self.verifier_workers}; it must be at least 1")
         if self.eval_temperature is not None and self.eval_temperature < 0:
             raise ConfigError(f"--eval_temperature is {self.eval_temperature}; it must be 0 (greedy) or more")
+        for name in ("preemption_grace_s", "save_every_minutes"):
+            if (seconds := getattr(self, name)) is not None and seconds <= 0:
+                raise ConfigError(f"--{name} is {seconds:g}; it must be more than 0")
+        if self.max_runtime is not None:
+            parse_duration(self.max_runtime)
         if self.curriculum_threshold is not None and not 0 <= self.curriculum_threshold <= 1:
             raise ConfigError(f"--curriculum_threshold is {self.curriculum_threshold}; it must be between 0 and 1")
 

@@ -48,7 +48,7 @@ class ExactState(GRPOTrainer):
             "step": self._step,
             "buffered_inputs": None if at_boundary else self._buffered_inputs,
             "metrics": {m: {k: list(v) for k, v in d.items()} for m, d in self._metrics.items()},
-            "loss": self._tr_loss.detach().cpu(),
+            "loss": self._tr_loss.detach().cpu().clone(),
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
             "train_tokens": self._total_train_tokens,
@@ -75,6 +75,7 @@ class ExactState(GRPOTrainer):
         self._globalstep_last_logged = state["last_logged"]
         self._total_train_tokens = state["train_tokens"]
         for name, log in state["logs"].items():
+            self._logs[name].clear()
             if isinstance(log, dict):
                 for key, values in log.items():
                     self._logs[name][key].extend(values)

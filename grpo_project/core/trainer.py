@@ -8,15 +8,18 @@ Letters: B completions of this rank in a generation batch, W ranks, G completion
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
+import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 
 from grpo_project.core.atomic_save import AtomicSave
-from grpo_project.core.exact_state import ExactState
+from grpo_project.core.interruptible import Interruptible
 from grpo_project.core.rollout import Rollout, completion_text
+from grpo_project.core.stop_request import StopRequest
 from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
 from grpo_project.verifier.verdict import Job, Verdict
@@ -33,7 +36,8 @@ class ProblemSource(Protocol):
 class Judge(Protocol):
     """Judges completions; raises ``SandboxError`` when it can't."""
 
-    def verify_many(self, jobs: Sequence[Job]) -> Sequence[Verdict]: ...
+    def stream(self, jobs: Sequence[Job]) -> Iterable[Verdict]:
+        """Verdicts as they are done, told apart by ``job_id``."""
 
 
 RolloutListener = Callable[[int, list[list[Rollout]]], None]
@@ -43,19 +47,24 @@ RolloutListener = Callable[[int, list[list[Rollout]]], None]
 class VerifiedReward:
     """The reward function given to TRL: judge each completion and turn its verdict into a number."""
 
-    def __init__(self, judge: Judge, reward: RewardFunction) -> None:
+    def __init__(self, judge: Judge, reward: RewardFunction, check_stop: Callable[[], None]) -> None:
         self.judge = judge
         self.reward = reward
+        self.check_stop = check_stop
         self.__name__ = reward.__name__  # TRL's name for its metrics: rewards/<name>/mean
         self.verdicts: list[Verdict] = []  # of the latest call, in order
 
     def __call__(self, completions: list[Any], problem: list[Problem], **_: Any) -> list[float]:
         jobs = [Job(p, completion_text(c)) for p, c in zip(problem, completions, strict=True)]
-        self.verdicts = list(self.judge.verify_many(jobs))
+        verdicts: dict[str, Verdict] = {}
+        for verdict in self.judge.stream(jobs):
+            verdicts[verdict.job_id] = verdict
+            self.check_stop()
+        self.verdicts = [verdicts[job.id] for job in jobs]
         return [self.reward(verdict) for verdict in self.verdicts]
 
 
-class CodeTrainer(AtomicSave, ExactState):
+class CodeTrainer(AtomicSave, Interruptible):
     """GRPO on problems with tests.
 
     Args:
@@ -67,6 +76,7 @@ class CodeTrainer(AtomicSave, ExactState):
         extra_metrics: what else belongs into each step's row of metrics.
         epoch_size: how many groups make an epoch.
         components: further parts with ``state_dict`` and ``load_state_dict`` that belong into the checkpoint, by name.
+        stop_request: when it is pending, training stops within the step, in a state that resumes exactly.
         **kwargs: TRL's (``model``, ``args``, ``processing_class``, ``callbacks``, ``peft_config`` ...).
     """
 
@@ -81,11 +91,13 @@ class CodeTrainer(AtomicSave, ExactState):
         on_rollouts: RolloutListener | None = None,
         extra_metrics: Callable[[], dict[str, float]] = dict,
         components: dict[str, Any] | None = None,
+        stop_request: StopRequest | None = None,
         **kwargs: Any,
     ) -> None:
         self.problem_source = problem_source
         self.render = render
-        self.verified_reward = VerifiedReward(judge, reward)
+        self.verified_reward = VerifiedReward(judge, reward, self.check_stop)
+        self.stop_request = stop_request
         self.on_rollouts = on_rollouts
         self.extra_metrics = extra_metrics
         self.components = {"problem_source": problem_source, **(components or {})}
@@ -95,6 +107,13 @@ class CodeTrainer(AtomicSave, ExactState):
         groups = args.generation_batch_size // args.num_generations
         tickets = Dataset.from_dict({"prompt": [""] * (-(-epoch_size // groups) * groups)})
         super().__init__(reward_funcs=[self.verified_reward], train_dataset=tickets, **kwargs)
+
+    def get_train_dataloader(self) -> Any:
+        loader = super().get_train_dataloader()
+        # Starting an epoch draws a seed for loader workers. From a generator of its own: the state before an epoch and
+        # the state before its first step are then the same, wherever in the two a checkpoint is taken.
+        getattr(loader, "base_dataloader", loader).generator = torch.Generator()
+        return loader
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:
@@ -141,6 +160,10 @@ class CodeTrainer(AtomicSave, ExactState):
         if "loss" in logs:  # a step's row, not an evaluation's or the closing one
             logs.update(self.extra_metrics())
         super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with self.stop_request.saving() if self.stop_request else nullcontext():
+            super()._save_checkpoint(model, trial)
 
     def exact_state(self) -> dict[str, Any]:
         parts = {name: part.state_dict() for name, part in self.components.items()}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from transformers import AutoTokenizer
 from trl import GRPOConfig
 
+from grpo_project.core.checkpoints import newest_whole
 from grpo_project.core.trainer import CodeTrainer
 from grpo_project.problems.problem import CallTest, Problem
 from grpo_project.problems.prompt import prompt_for
@@ -50,15 +52,15 @@ class RandomSource:
 class HashJudge:
     """Passes a share of the tests that depends on the completion alone: a reward without a sandbox."""
 
-    def verify_many(self, jobs: Sequence[Job]) -> list[Verdict]:
-        return [self.verdict(job) for job in jobs]
+    def stream(self, jobs: Sequence[Job]) -> Iterator[Verdict]:
+        return (self.verdict(job) for job in reversed(jobs))
 
     def verdict(self, job: Job) -> Verdict:
         passed = hashlib.sha256(job.completion.encode()).digest()[0] % 9
         return Verdict(job.id, job.problem.id, Status.PASSED if passed == 8 else Status.FAILED, passed, 8)
 
 
-def build(model: Path, output_dir: Path, **changes: Any) -> CodeTrainer:
+def build(model: Path, output_dir: Path, stop_request: Any = None, **changes: Any) -> CodeTrainer:
     lora = changes.pop("lora", False)
     settings = {
         "output_dir": str(output_dir),
@@ -94,6 +96,7 @@ def build(model: Path, output_dir: Path, **changes: Any) -> CodeTrainer:
         judge=HashJudge(),
         reward=pass_rate,
         epoch_size=len(PROBLEMS),
+        stop_request=stop_request,
     )
 
 
@@ -139,3 +142,40 @@ def test_finished_run_stays_finished(tiny_model: Path, tmp_path: Path) -> None:
     assert again.state.global_step == 4
     for name, weight in first.model.state_dict().items():
         assert torch.equal(weight, again.model.state_dict()[name]), name
+
+
+class StopAtQuestion:
+    """Wants to stop from the n-th time that it is asked."""
+
+    def __init__(self, n: int) -> None:
+        self.questions_left = n
+
+    @property
+    def pending(self) -> bool:
+        self.questions_left -= 1
+        return self.questions_left <= 0
+
+    def saving(self) -> nullcontext[None]:
+        return nullcontext()
+
+
+@pytest.mark.parametrize("questions", [1, 3, 7, 11, 16, 25, 33])
+def test_stop_in_mid_step_resumes_exactly(tiny_model: Path, tmp_path: Path, questions: int) -> None:
+    """During generation, between verdicts, between micro-batches: the state at the step's beginning is saved."""
+    settings = {"max_steps": 3, "save_steps": 50}
+    whole = build(tiny_model, tmp_path / "whole", **settings)
+    whole.train()
+
+    stopped = build(tiny_model, tmp_path / "run", stop_request=StopAtQuestion(questions), **settings)
+    stopped.train()
+    assert stopped.stopped_in_step
+    selection = newest_whole(tmp_path / "run")
+    assert selection.step == stopped.state.global_step < 3
+
+    resumed = build(tiny_model, tmp_path / "run", **settings)
+    resumed.train(resume_from_checkpoint=str(selection.path))
+    assert history(resumed) == history(whole)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    drawn = stopped.problem_source.drawn[: 2 * selection.step] + resumed.problem_source.drawn
+    assert drawn == whole.problem_source.drawn

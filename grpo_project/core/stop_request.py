@@ -1,0 +1,95 @@
+"""A wish to stop: a signal, or the end of the time that the run was given.
+
+What receives the wish only remembers it. The trainer asks ``pending`` wherever it can stop so that a resume is exact
+(``interruptible``), saves there, and leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+# SIGUSR1 is Slurm's early warning (--signal=USR1@120), SIGTERM what schedulers and clouds send.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+EXIT_STOPPED = 75  # EX_TEMPFAIL: run the same command again to go on
+
+
+class StopRequest:
+    """The first stop signal, or a deadline; a second signal ends the process at once.
+
+    Nothing recorded is lost either way: journal rows are written before training goes on, checkpoints appear by
+    rename. Used as a context manager in the main thread; the former signal handlers come back at its end.
+
+    Args:
+        grace_s: after a signal, how long the run may take to reach a state that can be saved. Then the process ends
+            without saving (the last checkpoint stands); a save that is under way is left to finish.
+        max_runtime_s: stop on purpose after so many seconds.
+    """
+
+    def __init__(self, grace_s: float = 30.0, max_runtime_s: float | None = None) -> None:
+        self.grace_s = grace_s
+        self.deadline = None if max_runtime_s is None else time.monotonic() + max_runtime_s
+        self.signal: signal.Signals | None = None
+        self._saving = False
+        self._former: dict[signal.Signals, Any] = {}
+        self._timer: threading.Timer | None = None
+
+    @property
+    def pending(self) -> bool:
+        return self.reason is not None
+
+    @property
+    def reason(self) -> str | None:
+        """``SIGTERM`` and the like, ``max_runtime``, or ``None``."""
+        if self.signal is not None:
+            return self.signal.name
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return "max_runtime"
+        return None
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + signal.SIGINT if self.signal is signal.SIGINT else EXIT_STOPPED
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """While a checkpoint is written, the end of the grace period does not end the process."""
+        self._saving = True
+        try:
+            yield
+        finally:
+            self._saving = False
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._former = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            os.write(2, b"\nsecond signal: exit at once; the last checkpoint stands\n")
+            os._exit(128 + number)
+        self.signal = signal.Signals(number)
+        os.write(2, f"\n{self.signal.name}: saving a checkpoint, then stop (again: exit at once)\n".encode())
+        self._timer = threading.Timer(self.grace_s, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _give_up(self) -> None:
+        if not self._saving:
+            text = f"\nno state that can be saved was reached in {self.grace_s:g} s; the last checkpoint stands\n"
+            os.write(2, text.encode())
+            os._exit(EXIT_STOPPED)
