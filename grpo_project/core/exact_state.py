@@ -25,6 +25,9 @@ class ExactState(GRPOTrainer):
     """Hangs on ``_save_rng_state`` and ``_load_rng_state``: both run on every rank, the first before
     ``trainer_state.json`` is written, the second just before the first new step."""
 
+    components: dict[str, Any]
+    """Parts of our own with ``state_dict`` and ``load_state_dict``, by name."""
+
     def train(self, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         if resume_from_checkpoint is not None and (output := self._already_finished(resume_from_checkpoint)):
             return output
@@ -52,6 +55,7 @@ class ExactState(GRPOTrainer):
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
             "train_tokens": self._total_train_tokens,
+            "components": {name: part.state_dict() for name, part in self.components.items()},
             "logs": {
                 name: {k: list(v) for k, v in log.items()} if isinstance(log, dict) else list(log)
                 for name, log in self._logs.items()
@@ -62,8 +66,13 @@ class ExactState(GRPOTrainer):
             state["ref_model"] = self.accelerator.unwrap_model(self.ref_model).state_dict()
         return state
 
+    def load_components(self, state: dict[str, Any]) -> None:
+        """Put our own parts back where ``state`` has them."""
+        for name, part in self.components.items():
+            part.load_state_dict(state["components"][name])
+
     def load_exact_state(self, state: dict[str, Any]) -> None:
-        """Inverse of ``exact_state``."""
+        """Put the trainer's own memory back where ``state`` has it."""
         self._step = state["step"]
         self._buffered_inputs = send_to_device(state["buffered_inputs"], self.accelerator.device)
         for mode, metrics in state["metrics"].items():
@@ -88,16 +97,26 @@ class ExactState(GRPOTrainer):
         super()._save_rng_state(output_dir)
         torch.save(self.exact_state(), self._exact_state_file(output_dir))
 
+    def _init_training_state(
+        self, max_steps: int, steps_per_epoch: int, epochs: float, resume_from_checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        place = super()._init_training_state(max_steps, steps_per_epoch, epochs, resume_from_checkpoint, trial)
+        if resume_from_checkpoint is not None:  # before `on_train_begin`, where callbacks may use the components
+            self.load_components(self._read_exact_state(resume_from_checkpoint))
+        return place
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
-        if checkpoint is None:
-            return
+        if checkpoint is not None:
+            self.load_exact_state(self._read_exact_state(checkpoint))
+
+    def _read_exact_state(self, checkpoint: str) -> dict[str, Any]:
         file = self._exact_state_file(checkpoint)
         if not os.path.isfile(file):
             rank, world = self.args.process_index, self.args.world_size
             raise CheckpointError(f"{file} is missing: rank {rank} of {world} can't go on exactly from {checkpoint}")
         # Onto the CPU: under torchrun without a GPU the device is "cpu:0", which torch.load refuses.
-        self.load_exact_state(torch.load(file, map_location="cpu", weights_only=True))
+        return torch.load(file, map_location="cpu", weights_only=True)
 
     def _exact_state_file(self, folder: str) -> str:
         return os.path.join(folder, STATE_FILE.format(rank=self.args.process_index))

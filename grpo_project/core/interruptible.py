@@ -63,6 +63,7 @@ class Interruptible(ExactState):
         self.stopped_in_step = True
         self.model.zero_grad()
         set_random_states(states)
+        self.load_components(exact)
         self.load_exact_state(exact)
         self._entropy_window_stats = None  # TRL's, gathered within a step
         for name, value in counters.items():
@@ -70,8 +71,8 @@ class Interruptible(ExactState):
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if not Path(self.args.output_dir, name).is_dir():  # else this very state was saved at the end of the last step
             self._save_checkpoint(self.model, trial=None)
-            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+            self.callback_handler.on_save(self.args, self.state, self.control)
+        self.callback_handler.on_train_end(self.args, self.state, self.control)
         return TrainOutput(self.state.global_step, float("nan"), {})
 
 

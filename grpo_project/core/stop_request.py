@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-
 # SIGUSR1 is Slurm's early warning (--signal=USR1@120), SIGTERM what schedulers and clouds send.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 EXIT_STOPPED = 75  # EX_TEMPFAIL: run the same command again to go on

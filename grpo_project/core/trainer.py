@@ -164,12 +164,3 @@ class CodeTrainer(AtomicSave, Interruptible):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self.stop_request.saving() if self.stop_request else nullcontext():
             super()._save_checkpoint(model, trial)
-
-    def exact_state(self) -> dict[str, Any]:
-        parts = {name: part.state_dict() for name, part in self.components.items()}
-        return {**super().exact_state(), "components": parts}
-
-    def load_exact_state(self, state: dict[str, Any]) -> None:
-        super().load_exact_state(state)
-        for name, part in self.components.items():
-            part.load_state_dict(state["components"][name])
