@@ -7,8 +7,9 @@ compiling every program, and 3,000 problems take a fraction of a second.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from grpo_project.problems.builtin.answers import wrong_codes
@@ -40,12 +41,9 @@ def compiled(code: str) -> Callable[[Any], Any]:
 def draw_examples(rng: random.Random, program: Program) -> list[Example] | None:
     """``TESTS`` pairs of argument and expected value, or ``None`` if this program can't be told from its mistakes."""
     codes = [part.fill(part.step.code) for part in program.parts]
-    traces: list[list[Any]] = []
-    for argument in _arguments(rng, program):
-        trace = _trace([compiled(code) for code in codes], argument)
-        if trace is not None:
-            traces.append(trace)
-    traces = traces[:TESTS]
+    steps = [compiled(code) for code in codes]
+    trials = (_trace(steps, argument) for argument in _arguments(rng, program))
+    traces = list(islice((trace for trace in trials if trace is not None), TESTS))
     if len(traces) < TESTS or len({repr(trace[-1]) for trace in traces}) < MIN_DISTINCT:
         return None
     if sum(trace[0] == trace[-1] for trace in traces) > TESTS // 4:  # returning the argument would pass
@@ -95,16 +93,16 @@ def _passes(mistaken: Callable[[Any], Any], rest: list[Callable[[Any], Any]], tr
     return value == trace[-1]
 
 
-def _arguments(rng: random.Random, program: Program) -> list[Any]:
-    """Different arguments that touch the program's constants, where an off-by-one shows."""
+def _arguments(rng: random.Random, program: Program) -> Iterable[Any]:
+    """Arguments that touch the program's constants, where an off-by-one shows."""
     kind = program.parts[0].step.takes
     if kind == NUMBER:
         return rng.sample(range(-40, 160), CANDIDATES)
     if kind == LIST:
         included = _boundaries(program)
-        return [_numbers(rng, included) for _ in range(CANDIDATES)]
+        return (_numbers(rng, included) for _ in range(CANDIDATES))
     letters = "".join(value for part in program.parts for value in part.constants if isinstance(value, str))
-    return [_words(rng, letters) for _ in range(CANDIDATES)]
+    return (_words(rng, letters) for _ in range(CANDIDATES))
 
 
 def _boundaries(program: Program) -> list[int]:
@@ -127,6 +125,7 @@ def _numbers(rng: random.Random, included: list[int]) -> list[int]:
 
 
 def _words(rng: random.Random, included: str) -> str:
-    """Two to seven words of small and capital letters, rich in ``included``."""
+    """Words of small and capital letters, rich in ``included``."""
     alphabet = LETTERS + LETTERS.upper() + included * 10
-    return " ".join("".join(rng.choices(alphabet, k=rng.randint(2, 5))) for _ in range(rng.randint(2, 7)))
+    characters = rng.choices(alphabet + " " * (len(alphabet) // 3), k=rng.randint(12, 26))
+    return " ".join("".join(characters).split())

@@ -8,6 +8,7 @@ training text had the step right. Below one half the commonest answer is the wro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NUMBER, LIST, TEXT = "number", "list", "text"
@@ -17,7 +18,7 @@ FEW = range(2, 6)
 """How many values or letters to take: well inside the length of every test input."""
 ORDINARY = range(2, 21)
 
-Constants = range | str
+Constants = Sequence[int | str]
 
 
 @dataclass(frozen=True, slots=True)
