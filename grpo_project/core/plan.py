@@ -48,6 +48,16 @@ class RunPlan:
     """The earlier start's record, if this continues a run."""
 
     @property
+    def already_finished(self) -> bool:
+        """The run reached its end and the flags ask for no more steps."""
+        if self.record is None or not self.record.finished or self.resume_step is None:
+            return False
+        grpo, recorded = self.configuration.grpo, self.record.content["config"]["grpo"]
+        if grpo.max_steps > 0:
+            return self.resume_step >= grpo.max_steps
+        return grpo.num_train_epochs <= recorded["num_train_epochs"]
+
+    @property
     def resume_step(self) -> int | None:
         return checkpoints.step_of(self.resume_from) if self.resume_from else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from grpo_project.core.shards import verdict_row
 from grpo_project.problems.problem import Problem
 from grpo_project.verifier.verdict import Verdict
 
@@ -22,26 +23,15 @@ class Rollout:
 
     def to_row(self) -> dict[str, Any]:
         """The row kept in ``samples/``; the store adds step and attempt."""
-        verdict = self.verdict
         return {
             "problem_id": self.problem.id,
             "level": self.problem.level,
             "prompt": prompt_as_text(self.prompt),
             "completion": self.completion,
-            "code": verdict.code,
-            "status": verdict.status.value,
-            "passed": verdict.passed,
-            "total": verdict.total,
-            "tests": [outcome_row(test) for test in verdict.tests],
+            **verdict_row(self.verdict),
             "reward": self.reward,
             "advantage": self.advantage,
         }
-
-
-def outcome_row(test: Any) -> dict[str, Any]:
-    """One test's result as plain values."""
-    fields = ("message", "input", "expected", "got", "cpu_s")
-    return {"status": test.status.value, **{name: getattr(test, name) for name in fields}}
 
 
 def prompt_as_text(prompt: Any) -> str:
