@@ -22,6 +22,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -33,6 +34,14 @@ class FileLock:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise BlockingIOError(errno.EAGAIN, "held by another process", str(path)) from error
             raise
+
+    def lost(self) -> bool:
+        """Whether the file was deleted or replaced, so that somebody else could hold its name."""
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return True
+        return not os.path.samestat(there, os.fstat(self._file))
 
     def release(self) -> None:
         """Let go. Twice is fine."""

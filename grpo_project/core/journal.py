@@ -10,14 +10,14 @@ from __future__ import annotations
 import operator
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from grpo_project.core.record import encode
 from grpo_project.core.run_directory import RESERVED, RunPaths, lock_run, read_records
-from grpo_project.errors import ConfigError, JournalError
+from grpo_project.errors import JournalError
 
 
 class Journal:
@@ -31,6 +31,10 @@ class Journal:
     def __init__(self, output_dir: str | os.PathLike[str], attempt: int) -> None:
         self.paths = RunPaths(Path(output_dir))
         self.attempt = attempt
+        self.last_step = -1
+        """The highest step of a row of this attempt; -1 before the first."""
+        self.after_row: Callable[[], None] | None = None
+        """Called after each row; the W&B manager keeps its uploader alive with it."""
         try:
             self.paths.journal.mkdir(parents=True, exist_ok=True)
             self._lock = lock_run(self.paths)
@@ -60,8 +64,11 @@ class Journal:
         else:
             row.update(values)
         self._metrics.append(encode(row))
+        self.last_step = max(self.last_step, step)
+        if self.after_row is not None:
+            self.after_row()
 
-    def event(self, name: str, step: int | None = None, **fields: Any) -> None:
+    def event(self, name: str, /, step: int | None = None, **fields: Any) -> None:
         """Append to the events: started, resumed, checkpoint, stage, outage, fault.
 
         Each attempt records ``started`` or ``resumed`` with the step that it goes on from (0 for a start anew): rows of
@@ -97,7 +104,7 @@ def next_attempt(output_dir: str | os.PathLike[str]) -> int:
     return newest + 1
 
 
-def append_event(output_dir: str | os.PathLike[str], attempt: int, name: str, **fields: Any) -> None:
+def append_event(output_dir: str | os.PathLike[str], attempt: int, name: str, /, **fields: Any) -> None:
     """Append one event from a process that does not own the journal (the uploader)."""
     file = _AppendFile(RunPaths(Path(output_dir)).events)
     try:
