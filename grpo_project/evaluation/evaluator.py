@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -127,6 +127,7 @@ class Evaluator:
                 waiting = number, executor.submit(self._judge, batch, generations, done)
             if waiting is not None:
                 _collect(waiting, done, on_batch)
+        done.records = in_order(done.records, self.problems)
         return done
 
     def _generate(self, model: Any, batch: list[tuple[Problem, int]], seed: int, done: Batches) -> list[Generation]:
@@ -201,7 +202,7 @@ def resolve_ks(num_samples: int, ks: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(sorted({1, *ks}))
 
 
-def in_order(records: Sequence[CompletionRecord], problems: Sequence[Problem]) -> Iterator[CompletionRecord]:
-    """The records of all ranks by problem (in the order of ``problems``), then by sample."""
+def in_order(records: Sequence[CompletionRecord], problems: Sequence[Problem]) -> list[CompletionRecord]:
+    """The records by problem (in the order of ``problems``), then by sample."""
     place = {problem.id: i for i, problem in enumerate(problems)}
-    return iter(sorted(records, key=lambda record: (place[record.problem_id], record.sample)))
+    return sorted(records, key=lambda record: (place[record.problem_id], record.sample))

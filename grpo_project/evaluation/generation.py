@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import BatchEncoding, GenerationConfig, PreTrainedTokenizerBase
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
@@ -95,14 +95,7 @@ class Generator:
 
     def generate(self, model: Any, prompts: Sequence[str], seed: int) -> list[Generation]:
         """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``."""
-        inputs = self.tokenizer(
-            list(prompts),
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-            # A rendered conversation holds its special tokens already; TRL tokenizes plain text with them.
-            add_special_tokens=not has_chat_template(self.tokenizer),
-        ).to(model.device)  # (B, T)
+        inputs = self.encode(prompts).to(model.device)
         torch.manual_seed(seed)
         config = self.config(model)
         output = model.generate(
@@ -110,6 +103,17 @@ class Generator:
         )
         completions = output[:, inputs["input_ids"].shape[1] :].tolist()  # (B, C)
         return [self._decode(ids, set(config.eos_token_id)) for ids in completions]
+
+    def encode(self, prompts: Sequence[str]) -> BatchEncoding:
+        """Tokens of rendered prompts, the same as TRL's in training: ``input_ids`` and ``attention_mask`` (B, T)."""
+        return self.tokenizer(
+            list(prompts),
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+            # A rendered conversation holds its special tokens already; plain text gets the tokenizer's.
+            add_special_tokens=not has_chat_template(self.tokenizer),
+        )
 
     def config(self, model: Any) -> GenerationConfig:
         """Every setting that could change what is sampled is said here, so that none comes from the model's folder."""

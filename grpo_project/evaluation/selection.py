@@ -1,16 +1,12 @@
-"""Which problems an evaluation uses: chosen once by the seed, balanced over the levels, disjoint from training."""
+"""Which problems an evaluation uses: chosen once by the seed, balanced over the levels."""
 
 from __future__ import annotations
 
-import hashlib
 import random
-import unicodedata
 from collections.abc import Iterable, Sequence
 
-from grpo_project.errors import ConfigError, DataError
+from grpo_project.errors import ConfigError
 from grpo_project.problems.problem import LEVELS, Problem
-
-MAX_LISTED_IDS = 20
 
 
 def select_problems(
@@ -56,33 +52,3 @@ def _deal(queues: dict[str, list[Problem]], count: int) -> tuple[Problem, ...]:
 
 def _level_rank(level: str) -> tuple[int, str]:
     return (LEVELS.index(level), level) if level in LEVELS else (len(LEVELS), level)
-
-
-def fingerprint(problems: Iterable[Problem]) -> str:
-    """The same for the same problems with the same prompts and tests, in any order."""
-    rows = sorted(f"{p.id}\0{normalized_prompt(p)}\0{p.tests!r}" for p in problems)
-    return hashlib.sha256("\0\0".join(rows).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def normalized_prompt(problem: Problem) -> str:
-    """Prompt and starter code without the differences that don't matter: case, white space, Unicode form."""
-    text = f"{problem.prompt}\n{problem.starter_code or ''}"
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def check_disjoint(training: Iterable[Problem], heldout: Iterable[Problem]) -> None:
-    """Refuse held-out problems that are also trained on.
-
-    Raises:
-        DataError: lists the ids of both sides, up to ``MAX_LISTED_IDS``.
-    """
-    trained = {normalized_prompt(problem): problem.id for problem in training}
-    both = [(p.id, trained[key]) for p in heldout if (key := normalized_prompt(p)) in trained]
-    if not both:
-        return
-    listed = ", ".join(h if h == t else f"{h} (in training: {t})" for h, t in both[:MAX_LISTED_IDS])
-    more = f" and {len(both) - MAX_LISTED_IDS} more" if len(both) > MAX_LISTED_IDS else ""
-    raise DataError(
-        f"{len(both)} evaluation problem{'s are' if len(both) > 1 else ' is'} also in the training set "
-        f"(same prompt): {listed}{more}; remove them from one of the two"
-    )

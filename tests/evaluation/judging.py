@@ -1,0 +1,51 @@
+"""A judge without a sandbox, for tests of what happens around it, and problems for it."""
+
+import hashlib
+import threading
+import time
+
+from grpo_project.errors import SandboxError
+from grpo_project.problems.problem import CallTest, Problem
+from grpo_project.verifier.verdict import Status, TestResult, Verdict
+
+LEVELS = ("foundation", "elementary", "expert")
+
+
+def make_problems(count):
+    return [
+        Problem(
+            id=f"p{i}",
+            prompt=f"Write a function f that adds {i}.",
+            tests=(CallTest((0,), i), CallTest((1,), i + 1), CallTest((2,), i + 2)),
+            entry_point="f",
+            level=LEVELS[i % len(LEVELS)],
+            source="tests",
+        )
+        for i in range(count)
+    ]
+
+
+class HashJudge:
+    """Passes as many tests as a hash of the completion says. ``fail_on``: calls (from 1) that raise instead."""
+
+    def __init__(self, fail_on=(), seconds=0.0):
+        self.fail_on = frozenset(fail_on)
+        self.seconds = seconds
+        self.calls = 0
+        self.threads = set()
+
+    def verify_many(self, jobs):
+        self.calls += 1
+        self.threads.add(threading.current_thread())
+        time.sleep(self.seconds)
+        if self.calls in self.fail_on:
+            raise SandboxError("the sandbox did not start")
+        return [self._judge(job) for job in jobs]
+
+    def _judge(self, job):
+        total = len(job.problem.tests)
+        passed = hashlib.sha256(job.completion.encode("utf-8", "replace")).digest()[0] % (total + 1)
+        outcomes = [Status.PASSED] * passed + [Status.FAILED] * (total - passed)
+        tests = tuple(TestResult(status, input="f(0)", expected="0", got="1") for status in outcomes)
+        status = Status.PASSED if passed == total else Status.FAILED
+        return Verdict(job.id, job.problem.id, status, passed, total, tests, code=job.completion)

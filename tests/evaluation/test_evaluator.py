@@ -1,0 +1,152 @@
+import random
+import threading
+
+import numpy as np
+import pytest
+import torch
+from judging import HashJudge, make_problems
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from grpo_project.errors import ConfigError, SandboxError
+from grpo_project.evaluation.evaluator import Evaluator, in_order
+from grpo_project.evaluation.generation import Generator, generation_mode, preserved_random_state
+from grpo_project.problems.prompt import prompt_for, prompt_text
+
+
+@pytest.fixture
+def model(tiny_model):
+    return AutoModelForCausalLM.from_pretrained(tiny_model)
+
+
+@pytest.fixture
+def tokenizer(tiny_model):
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def evaluate(model, tokenizer, problems=7, step=3, **arguments):
+    run = {name: arguments.pop(name) for name in ("rank", "world", "finished", "on_batch") if name in arguments}
+    judge = arguments.pop("judge", None) or HashJudge()
+    evaluator = Evaluator(make_problems(problems), tokenizer, judge, **{"max_new_tokens": 6, **arguments})
+    with generation_mode(model) as ready:
+        return evaluator.run(ready, step, **run).records
+
+
+def test_the_same_evaluation_twice_is_the_same(model, tokenizer):
+    first = evaluate(model, tokenizer, num_samples=3)
+    assert first == evaluate(model, tokenizer, num_samples=3)
+    assert len(first) == 21
+    assert first != evaluate(model, tokenizer, num_samples=3, seed=1)
+    assert first != evaluate(model, tokenizer, num_samples=3, step=4)
+
+
+def test_greedy_does_not_depend_on_batch_size_or_padding_side(model, tokenizer):
+    together = evaluate(model, tokenizer, batch_size=64)
+    tokenizer.padding_side = "right"
+    assert [r.completion for r in together] == [r.completion for r in evaluate(model, tokenizer, batch_size=2)]
+
+
+def test_samples_of_a_problem_differ(model, tokenizer):
+    records = evaluate(model, tokenizer, problems=1, num_samples=4)
+    assert [r.sample for r in records] == [0, 1, 2, 3]
+    assert len({r.completion for r in records}) == 4
+
+
+def test_several_greedy_completions_are_refused(tokenizer):
+    with pytest.raises(ConfigError, match="greedy completions are all alike"):
+        Evaluator(make_problems(1), tokenizer, HashJudge(), num_samples=2, temperature=0.0)
+
+
+@pytest.mark.parametrize(("problems", "world"), [(7, 3), (1, 3), (6, 3), (7, 1)])
+def test_ranks_share_the_work_and_generate_equally_often(tokenizer, problems, world):
+    evaluator = Evaluator(make_problems(problems), tokenizer, HashJudge(), num_samples=2, batch_size=2)
+    shares = [evaluator.batches(rank, world) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    work = sorted((problem.id, sample) for share in shares for batch in share for problem, sample in batch)
+    assert work == sorted((problem.id, sample) for problem in evaluator.problems for sample in (0, 1))
+
+
+def test_a_rank_without_work_still_generates_and_records_nothing(model, tokenizer):
+    assert evaluate(model, tokenizer, problems=1, rank=2, world=3) == []
+
+
+def test_the_records_of_all_ranks_are_put_in_the_order_of_the_problems(model, tokenizer):
+    alone = evaluate(model, tokenizer)
+    shared = [r for rank in (1, 0) for r in evaluate(model, tokenizer, rank=rank, world=2)]
+    assert list(in_order(shared, make_problems(7))) == alone
+
+
+def test_finished_batches_are_not_done_again_and_the_rest_is_the_same(model, tokenizer):
+    batches = {}
+    whole = evaluate(model, tokenizer, num_samples=2, batch_size=3, on_batch=batches.__setitem__)
+    judge = HashJudge()
+    finished = {number: records for number, records in batches.items() if number in (0, 3)}
+    rest = evaluate(model, tokenizer, num_samples=2, batch_size=3, judge=judge, finished=finished)
+    assert rest == whole
+    assert judge.calls == len(batches) - 2
+
+
+def test_batches_are_judged_beside_generation_in_one_other_thread(model, tokenizer):
+    judge = HashJudge()
+    evaluate(model, tokenizer, batch_size=2, judge=judge)
+    assert len(judge.threads) == 1
+    assert threading.current_thread() not in judge.threads
+
+
+def test_a_failing_judge_ends_the_evaluation(model, tokenizer):
+    with pytest.raises(SandboxError, match="did not start"):
+        evaluate(model, tokenizer, batch_size=2, judge=HashJudge(fail_on=[2]))
+
+
+def test_the_model_is_left_as_it_was(model, tokenizer):
+    model.train()
+    model.model.layers[0].eval()  # a part that its owner keeps frozen
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.config.use_cache = False
+    before = model.generation_config.to_dict(), model.config.to_dict(), [m.training for m in model.modules()]
+    state = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    evaluate(model, tokenizer, num_samples=2)
+    assert before == (model.generation_config.to_dict(), model.config.to_dict(), [m.training for m in model.modules()])
+    assert state == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    assert model.is_gradient_checkpointing
+
+
+def test_the_random_state_is_put_back_after_an_error_too():
+    state = torch.get_rng_state()
+    with pytest.raises(KeyError), preserved_random_state():
+        torch.manual_seed(5)
+        raise KeyError
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_sampling_settings_of_the_model_folder_do_not_count(model, tokenizer):
+    plain = Generator(tokenizer, max_new_tokens=6, temperature=1.0).generate(model, ["a"], seed=1)
+    model.generation_config.update(top_k=1, repetition_penalty=9.0, temperature=0.01, do_sample=True)
+    assert Generator(tokenizer, max_new_tokens=6, temperature=1.0).generate(model, ["a"], seed=1) == plain
+
+
+def test_truncation_and_length_are_those_of_the_tokens(model, tokenizer):
+    generator = Generator(tokenizer, max_new_tokens=5)
+    (cut,) = generator.generate(model, ["abc"], seed=0)
+    assert (cut.tokens, cut.truncated) == (5, True)
+    model.lm_head.weight.data.zero_()
+    model.model.embed_tokens.weight.data[:, 0] = 1.0
+    model.lm_head.weight.data[tokenizer.eos_token_id] = 1.0
+    hidden = model.model(**tokenizer("abc", return_tensors="pt")).last_hidden_state[0, -1].sum()
+    model.lm_head.weight.data[tokenizer.eos_token_id] = torch.sign(hidden)
+    (ended,) = generator.generate(model, ["abc"], seed=0)
+    assert (ended.text, ended.tokens, ended.truncated) == ("", 1, False)
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_prompts_have_the_tokens_that_training_has(tiny_model, tiny_plain_model, chat):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model if chat else tiny_plain_model)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<eos> $A", special_tokens=[("<eos>", 1)])
+    (problem,) = make_problems(1)
+    prompt = prompt_for(problem, tokenizer)
+    if chat:  # as TRL's GRPOTrainer tokenizes each kind
+        expected = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+    else:
+        expected = tokenizer(text=prompt)
+    encoded = Generator(tokenizer, max_new_tokens=1).encode([prompt_text(problem, tokenizer)])
+    assert encoded["input_ids"][0].tolist() == expected["input_ids"]
