@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -132,9 +133,10 @@ class Configuration:
     """No model was named: the embedded one is trained, with its recipe as defaults."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All flags as JSON-able values, without secrets."""
+        """All flags as JSON values, without secrets: what ``run.json`` keeps."""
         trl = {k: v for k, v in self.grpo.to_dict().items() if not k.endswith("_token")}
-        return {"run": dataclasses.asdict(self.run), "grpo": trl, "model": dataclasses.asdict(self.model)}
+        flags = {"run": dataclasses.asdict(self.run), "grpo": trl, "model": dataclasses.asdict(self.model)}
+        return json.loads(json.dumps(flags, default=str))
 
 
 def parse_configuration(argv: Sequence[str]) -> Configuration:

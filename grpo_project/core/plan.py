@@ -10,9 +10,11 @@ from pathlib import Path
 from grpo_project.config import Configuration
 from grpo_project.core import checkpoints
 from grpo_project.core.base_model import embedded_model_path
+from grpo_project.core.continuity import inexact_because, require_same_course
 from grpo_project.core.run_record import RunRecord
 from grpo_project.errors import CheckpointError, ConfigError, DataError
-from grpo_project.problems.formats import check_disjoint, dataset_fingerprint, load_problems
+from grpo_project.problems.formats import load_problems
+from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.quickstart import builtin_problems
 
@@ -46,6 +48,8 @@ class RunPlan:
     rejected: tuple[checkpoints.Rejected, ...]
     record: RunRecord | None
     """The earlier start's record, if this continues a run."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about going on: changed flags, reasons why it can't be bit-exact."""
 
     @property
     def already_finished(self) -> bool:
@@ -75,6 +79,7 @@ def make_plan(configuration: Configuration) -> RunPlan:
     heldout = load_set(run.eval_dataset_path, "heldout")
     check_disjoint(train.problems, heldout.problems)
     require_writable(output_dir)
+    notes: tuple[str, ...] = ()
     if run.overwrite_output_dir:
         if configuration.grpo.resume_from_checkpoint:
             raise ConfigError("--overwrite_output_dir and --resume_from_checkpoint exclude each other; give one")
@@ -82,8 +87,10 @@ def make_plan(configuration: Configuration) -> RunPlan:
     else:
         selection = select_checkpoint(output_dir, configuration.grpo.resume_from_checkpoint)
         record = RunRecord.read(output_dir)
-        require_same_data(record, train)
-    return RunPlan(configuration, output_dir, model, train, heldout, selection.path, selection.rejected, record)
+        if record is not None:
+            require_same_data(record, train)
+            notes = continuity_notes(record, configuration)
+    return RunPlan(configuration, output_dir, model, train, heldout, selection.path, selection.rejected, record, notes)
 
 
 def load_set(path: str | None, split: str) -> ProblemSet:
@@ -142,10 +149,22 @@ def select_checkpoint(output_dir: Path, asked: str | None) -> checkpoints.Select
     return checkpoints.Selection(checkpoints.require_whole(Path(asked)))
 
 
-def require_same_data(record: RunRecord | None, train: ProblemSet) -> None:
+def continuity_notes(record: RunRecord, configuration: Configuration) -> tuple[str, ...]:
+    """Compare with the flags and the machine of the last start. Raises ``ConfigError`` if the course would change."""
+    current = configuration.to_dict()
+    notes = require_same_course(record.content["config"], current, configuration.run.allow_config_change)
+    if record.attempts:
+        cuda = configuration.grpo.device.type == "cuda"
+        reasons = inexact_because(record.attempts[-1], current, configuration.grpo.world_size, cuda)
+        if reasons:
+            notes.append(f"this resume is not bit-exact: {'; '.join(reasons)}")
+    return tuple(notes)
+
+
+def require_same_data(record: RunRecord, train: ProblemSet) -> None:
     """A run goes on with the problems that it was started with."""
-    recorded = record.content["data"]["train"] if record else None
-    if recorded and recorded["fingerprint"] != train.fingerprint:
+    recorded = record.content["data"]["train"]
+    if recorded["fingerprint"] != train.fingerprint:
         raise DataError(
             f"the training problems changed since this run was started: it had {recorded['count']} from "
             f"{recorded['source']}, now there are {len(train.problems)} from {train.source} with other content. "
