@@ -1,0 +1,81 @@
+"""The isolation levels: what a caged process gives up, once for a zygote and once more for each child.
+
+``namespaces``  own user, mount, network, process and ipc namespaces; an empty root with a read-only standard library
+                and a small private /tmp; no capabilities; a seccomp filter; rlimits.
+``landlock``    no privilege needed, for containers: nothing of the file system but the standard library, read-only;
+                seccomp: no network, no new process, signals to the own process only; rlimits.
+``rlimits``     resource limits only. Used only where the user names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import sysconfig
+from collections.abc import Callable
+from typing import Any
+
+from grpo_project.verifier import kernel, landlock, namespaces, seccomp
+
+NAMESPACES = "namespaces"
+LANDLOCK = "landlock"
+RLIMITS = "rlimits"
+LEVELS = (NAMESPACES, LANDLOCK, RLIMITS)
+"""Strongest first."""
+
+
+def enter(level: str, order: dict[str, Any], ask_parent: Callable[[], None]) -> None:
+    """Isolate this process, a zygote that is about to start its loop. Raises ``OSError`` where the kernel refuses.
+
+    ``ask_parent`` returns when the parent has written the user maps.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    readable = _readable()
+    if level == NAMESPACES:
+        namespaces.leave()
+        ask_parent()
+        namespaces.become_first_process()
+        namespaces.settle(readable)
+    elif level == LANDLOCK:
+        os.chdir("/")
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        landlock.restrict(readable, ["/dev/null"])
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no ptrace and no /proc/PID/mem for processes of the same user
+    if level != RLIMITS:
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        seccomp.install(seccomp.zygote_filter())
+
+
+def enter_child(level: str) -> None:
+    """What only a child gives up: the zygote itself has to fork and to signal."""
+    if level == LANDLOCK:
+        seccomp.install(seccomp.child_filter(os.getpid()))
+
+
+def sweep(level: str, group: int) -> None:
+    """End and reap every process that the candidate left behind."""
+    if level == NAMESPACES:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # from process 1: everybody in the namespace but itself
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+    elif level == RLIMITS:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _readable() -> list[str]:
+    """The folders of the standard library and of the shared libraries that the interpreter has loaded."""
+    folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})}
+    folders |= {path for path in sys.path if os.path.isdir(path)}
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            path = line.split(maxsplit=5)[-1].strip()
+            if path.startswith("/") and ".so" in os.path.basename(path):
+                folders.add(os.path.dirname(path))
+    present = sorted({os.path.realpath(folder) for folder in folders if os.path.isdir(folder)} | folders)
+    return [folder for folder in present if os.path.isdir(folder)]

@@ -1,0 +1,75 @@
+"""The trusted half of a worker: takes jobs, holds each candidate in its cage, compares outside of it, sends outcomes.
+
+Messages (pickle; both ends are ours): in ``(number, problem key, problem, program)``, out
+``(number, kind, content)`` with kind "judged": (weak, results, CPU seconds, wall seconds), "fault": our own failure,
+"unusable": the problem's tests.
+"""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import signal
+import socket
+import time
+from collections import OrderedDict
+from typing import Any
+
+from grpo_project.verifier import kernel, wire
+from grpo_project.verifier.cage import Cage, CageError
+from grpo_project.verifier.exam import CallExam, CheckExam, Exam, SourceExam, Unusable
+from grpo_project.verifier.stdio import StdioExam
+
+KINDS: dict[str, type[Exam]] = {"call": CallExam, "assert": SourceExam, "check": CheckExam, "stdio": StdioExam}
+_EXAMS_KEPT = 256
+MEMORY_BYTES = 8 << 30
+"""Address space of a judge. Test code that a hostile value blows up gets a ``MemoryError`` before the machine does."""
+
+
+def serve(link: socket.socket, isolation: str) -> None:
+    """Work off jobs until the other side closes ``link``."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    judge = Judge(isolation)
+    try:
+        while (message := wire.receive(link)) is not None:
+            number, key, problem, program = pickle.loads(message)
+            wire.send(link, pickle.dumps((number, *judge.outcome(key, problem, program))))
+    finally:
+        judge.close()
+
+
+class Judge:
+    """A cage and the exams that were used last."""
+
+    def __init__(self, isolation: str) -> None:
+        self._cage = Cage(isolation)
+        self._exams: OrderedDict[bytes, Exam] = OrderedDict()
+
+    def outcome(self, key: bytes, problem: bytes, program: str) -> tuple[str, Any]:
+        start = time.monotonic()
+        try:
+            exam = self._exam(key, problem)
+            results, cpu_s = exam.hold(self._cage, program)
+        except CageError as error:
+            return "fault", str(error)
+        except Unusable as error:
+            return "unusable", str(error)
+        return "judged", (exam.weak, [result.fields() for result in results], cpu_s, time.monotonic() - start)
+
+    def _exam(self, key: bytes, problem: bytes) -> Exam:
+        if key not in self._exams:
+            spec = pickle.loads(problem)
+            self._exams[key] = KINDS[spec["kind"]](spec)
+            if len(self._exams) > _EXAMS_KEPT:
+                self._exams.popitem(last=False)
+        self._exams.move_to_end(key)
+        return self._exams[key]
+
+    def start(self) -> None:
+        """Start the cage now instead of with the first job. Raises ``CageError``."""
+        self._cage.start()
+
+    def close(self) -> None:
+        self._cage.close()

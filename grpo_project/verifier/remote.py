@@ -1,0 +1,165 @@
+"""The candidate's functions, callable from outside: each call runs in the cage, each result is a plain value."""
+
+from __future__ import annotations
+
+import builtins
+import marshal
+import signal
+from typing import Any
+
+from grpo_project.verifier import values
+from grpo_project.verifier.session import Session, Stopped
+
+TEST_CODE_S = 10.0
+"""Wall seconds that a problem's own test code may take to judge one candidate, calls into the cage not counted."""
+
+
+class Raised(Exception):
+    """The candidate raised an exception that is no built-in one."""
+
+
+class TestCodeClock:
+    """Ends this process by SIGALRM when trusted test code takes too long, which hostile values can bring about.
+
+    The signal keeps its default action: neither a bare ``except`` nor a long multiplication holds it up. Whoever
+    started this process sees what it died of.
+    """
+
+    __test__ = False
+
+    def __init__(self, seconds: float = TEST_CODE_S) -> None:
+        self._left = seconds
+
+    def __enter__(self) -> TestCodeClock:
+        signal.setitimer(signal.ITIMER_REAL, max(self._left, 0.001))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left, _interval = signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class Calls:
+    """The calls into one session. The same call is made once: what a function returns may not depend on when."""
+
+    def __init__(self, session: Session, program: str, ahead: list[tuple[str, tuple, dict]]) -> None:
+        self._session = session
+        self._answers: dict[bytes, bytes] = {}  # as they came: decoded for each use, so that no use changes the next
+        self._pending: list[bytes] = []
+        self._stopped: Stopped | None = None
+        self.cpu_s: dict[bytes, float] = {}
+        self.clock = TestCodeClock()
+        self._unanswered = False
+        session.order({"mode": "calls", "program": program, "calls": self._new(ahead)})
+
+    def _new(self, calls: list[tuple[str, tuple, dict]]) -> list[tuple[str, tuple, dict]]:
+        """Those of ``calls`` that were not made yet, each once; they are pending from here on."""
+        new = []
+        for call in calls:
+            key = call_key(*call)
+            if key not in self._answers and key not in self._pending:
+                self._pending.append(key)
+                new.append(call)
+        return new
+
+    def load(self, cpu_limit_s: float) -> list[Any]:
+        """The record of the program's loading. Raises ``Stopped``."""
+        try:
+            return record_of(self._session.payload(cpu_limit_s, "loading the program"))
+        except Stopped as stopped:
+            self._stopped = stopped
+            raise
+
+    def answer(self, name: str, args: tuple, kwargs: dict) -> list[Any]:
+        """The record of one call, made now unless it was made before. Raises ``Stopped``."""
+        key = call_key(name, args, kwargs)
+        if key not in self._answers and self._stopped is None:
+            if new := self._new([(name, args, kwargs)]):
+                self._session.order({"calls": new})
+            self._collect(key)
+        if key in self._answers:
+            return record_of(self._answers[key])
+        assert self._stopped is not None
+        self._unanswered = True
+        raise self._stopped
+
+    def _collect(self, key: bytes) -> None:
+        """Take records, which come in the order of the calls, up to the one for ``key``."""
+        while self._pending and key not in self._answers:
+            before = self._session.cpu_s
+            try:
+                answer = self._session.payload(self._session.limits.test_cpu_s, "the call")
+            except Stopped as stopped:
+                self._stopped = stopped
+                return
+            done = self._pending.pop(0)
+            self._answers[done] = answer
+            self.cpu_s[done] = max(0.0, self._session.cpu_s - before)
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why the candidate answers no more, if so."""
+        return self._stopped
+
+    def begin_test(self) -> None:
+        self._unanswered = False
+
+    @property
+    def complete(self) -> bool:
+        """Every call that the current test asked for has been answered."""
+        return not self._unanswered
+
+
+class Remote:
+    """One function of the candidate's, for test code to call."""
+
+    def __init__(self, calls: Calls, name: str) -> None:
+        self._calls = calls
+        self.__name__ = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._calls.clock.__exit__()
+        try:
+            return result_of(self._calls.answer(self.__name__, args, kwargs))
+        finally:
+            self._calls.clock.__enter__()
+
+
+def call_key(name: str, args: tuple, kwargs: dict) -> bytes:
+    """The same for the same call. Raises ``ValueError`` for arguments that are no built-in values."""
+    return marshal.dumps((name, args, kwargs), 2)  # version 2 has no back references: equal values, equal bytes
+
+
+def record_of(payload: bytes) -> list[Any]:
+    """Decode one record. Raises ``Stopped`` with status "error" for what our own writer would not have written."""
+    try:
+        record = values.loads(payload)
+    except values.Malformed as error:
+        raise Stopped("error", f"the answer can't be read ({error})") from None
+    if type(record) is not list or not record or type(record[0]) is not str:
+        raise Stopped("error", "the answer can't be read")
+    return record
+
+
+def result_of(record: list[Any]) -> Any:
+    """The value that a record holds; raises the exception that it tells of."""
+    match record:
+        case ["value", value]:
+            return value
+        case ["raised", list() as names, str() as text, int() as line]:
+            raise exception_of(names, text, line)
+    raise Stopped("error", "the answer can't be read")
+
+
+def exception_of(names: list[Any], text: str, line: int) -> Exception:
+    """The nearest built-in exception of that name, so that ``except ValueError`` in a test means what it says."""
+    for name in names:
+        kind = getattr(builtins, name, None) if type(name) is str else None
+        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ExceptionGroup):
+            break
+    else:
+        kind = Raised
+    own = str(names[0]) if names else "exception"
+    error = kind.__new__(kind)
+    error.args = (text,)
+    error.told = f"{own}: {text}" + (f" (line {line})" if line else "")  # type: ignore[attr-defined]
+    return error

@@ -1,0 +1,70 @@
+"""Framing of messages on a stream socket: four bytes of length, then the payload. What is in it, others decide."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+_LENGTH = struct.Struct("!I")
+_CHUNK = 1 << 18
+
+
+class TooLong(Exception):
+    """The other side announced a frame above the limit."""
+
+
+def pack(payload: bytes) -> bytes:
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def send(link: socket.socket, payload: bytes) -> None:
+    """Write one frame to a blocking socket."""
+    if len(payload) < _CHUNK:
+        link.sendall(_LENGTH.pack(len(payload)) + payload)
+    else:
+        link.sendall(_LENGTH.pack(len(payload)))
+        link.sendall(payload)
+
+
+def receive(link: socket.socket) -> bytes | None:
+    """Read one frame from a blocking socket whose other end is trusted; ``None`` at the end of the stream."""
+    head = _exactly(link, _LENGTH.size)
+    if head is None:
+        return None
+    return _exactly(link, _LENGTH.unpack(head)[0])
+
+
+def _exactly(link: socket.socket, size: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < size:
+        part = link.recv(min(size - len(parts), _CHUNK))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+class Frames:
+    """Bytes in, frames out, for a link that is read as it comes (and whose other end may be hostile)."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        """Largest payload taken, in bytes."""
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def next(self) -> bytes | None:
+        """The next whole frame, or ``None`` until more bytes come. Raises ``TooLong``."""
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (size,) = _LENGTH.unpack_from(self._buffer)
+        if size > self.limit:
+            raise TooLong
+        end = _LENGTH.size + size
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return payload
