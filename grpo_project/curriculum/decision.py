@@ -1,0 +1,53 @@
+"""What the curriculum decided, and why, as a value for the journal and a sentence for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Action = Literal["advance", "hold", "back"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Made after every evaluation, and whenever the stage changes in between."""
+
+    action: Action
+    step: int
+    stage: str
+    """The stage before."""
+    next_stage: str
+    """The stage after; the same for ``hold``."""
+    evidence: float | None
+    """The pass rate that the gate looked at, 0 to 1."""
+    interval: tuple[float, float] | None
+    """Its confidence bounds; ``None`` for gates without any, and where there is no evidence."""
+    count: float
+    """Groups and evaluated problems behind it (threshold gate: evaluations)."""
+    threshold: float | None
+    reason: str
+    """One sentence."""
+    missing: str
+    """What is missing to advance; empty if nothing."""
+    cause: str = "gate"
+    """What decided: ``gate``, ``max_steps``, ``regression``, or the action of ``--on_stall`` that was taken."""
+
+    def to_event(self) -> dict[str, Any]:
+        """For the journal: plain JSON values."""
+        event = asdict(self)
+        event["interval"] = list(self.interval) if self.interval else None
+        return event
+
+    @classmethod
+    def from_event(cls, event: dict[str, Any]) -> Decision:
+        """The inverse of ``to_event``."""
+        low_high = event["interval"]
+        return cls(**{**event, "interval": tuple(low_high) if low_high else None})
+
+
+def describe_evidence(evidence: float | None, interval: tuple[float, float] | None, count: float) -> str:
+    """``pass rate 0.61 (0.52 to 0.70, from 83 results)``."""
+    if evidence is None:
+        return "no evidence yet"
+    bounds = f"{interval[0]:.2f} to {interval[1]:.2f}, " if interval else ""
+    return f"pass rate {evidence:.2f} ({bounds}from {count:.0f} results)"
