@@ -32,8 +32,8 @@ from grpo_project.core.wandb_state import SegmentState, read_state
 EXIT_FAILED = 1
 EXIT_STALLED = 3
 EXIT_REFUSED = 4
-READ_BACK_LIMIT = 200_000
-"""Rows up to which the whole history is read back at the end; beyond that the last step and the count must do."""
+READ_BACK_LIMIT = 50_000
+"""Rows up to which the whole history is read back at the end; beyond that the server's last step must do."""
 # The client reads these for itself and would contradict what the segment says.
 OWNED_VARIABLES = (
     *("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM", "WANDB_MODE", "WANDB_NAME"),
@@ -269,11 +269,11 @@ class Delivery:
             expected.update(row.step for row in batch)
         expected.update(row.step for row in rows.close())
         if len(expected) > READ_BACK_LIMIT:
-            return f"last step and count only ({len(expected)} rows)"
+            return f"last step only: {len(expected)} rows are too many to read back"
         seen: collections.Counter[int] = collections.Counter()
         inherited = self.segment.branch_step if self.segment.policy == "fork" else None
         run = wandb.Api(timeout=20).run(self.run.path)
-        for row in run.scan_history(keys=["_step", STEP_METRIC], use_cache=False):
+        for row in run.scan_history(use_cache=False):
             step = int(row["_step"])
             if int(row[STEP_METRIC]) != step:
                 return f"step {step} carries the trainer's step {row[STEP_METRIC]}"

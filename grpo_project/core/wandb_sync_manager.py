@@ -160,7 +160,12 @@ class WandBSyncManager:
         with log:
             # A session of its own: Ctrl-C reaches the trainer only, and the uploader drains after it.
             self._uploader = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={"WANDB_PROGRAM": sys.argv[0], **os.environ},  # what W&B shows as the run's program
             )
         self._started += 1
 
