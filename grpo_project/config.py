@@ -196,6 +196,7 @@ def _base_defaults(embedded: bool, argv: Sequence[str], from_file: dict[str, Any
             defaults.pop("steps_per_generation", None)
     if not _has_accelerator():
         defaults.setdefault("bf16", False)  # TRL's default; 4 to 5 times slower than float32 on a CPU
+        defaults.setdefault("dataloader_pin_memory", False)
     return defaults
 
 

@@ -22,10 +22,9 @@ class ProgressCallback(TrainerCallback):
         self._bar: Progress | None = None
         self._printed = 0.0
 
-    def show_evaluation(self, step: int, pass_rate: float, n: int) -> None:
-        """Called after each evaluation: ``pass_rate`` 0 to 1 over ``n`` held-out problems."""
+    def show_evaluation(self, pass_rate: float) -> None:
+        """The newest held-out pass rate (0 to 1) stays beside the bar."""
         self.evaluation = f"held-out {pass_rate:.3f}"
-        self.say(f"step {step}: held-out pass rate {pass_rate:.3f} on {n} problems")
 
     def say(self, line: str) -> None:
         """Print a line that stays, above the bar."""

@@ -80,6 +80,7 @@ class AtomicSave(Trainer):
             checkpoints.flush(run_dir)
             best = self.state.best_model_checkpoint
             deleted = checkpoints.rotate(run_dir, self.args.save_total_limit, best)
+            shutil.rmtree(staged.parent)
         except OSError as error:
             self.save_failures += 1
             self.on_save_failed(str(error))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from grpo_project.config import Configuration
 from grpo_project.core import checkpoints
 from grpo_project.core.base_model import embedded_model_path
 from grpo_project.core.continuity import inexact_because, require_same_course
 from grpo_project.core.run_record import RunRecord
+from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
+from grpo_project.curriculum.settings import OnStall
 from grpo_project.errors import CheckpointError, ConfigError, DataError
 from grpo_project.problems.formats import load_problems
 from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
@@ -44,6 +48,8 @@ class RunPlan:
     """Hub id or folder of the base model (never a checkpoint)."""
     train: ProblemSet
     heldout: ProblemSet
+    source: Curriculum | UniformSource
+    """Draws the training problems."""
     resume_from: Path | None
     rejected: tuple[checkpoints.Rejected, ...]
     record: RunRecord | None
@@ -78,6 +84,7 @@ def make_plan(configuration: Configuration) -> RunPlan:
     train = load_set(run.dataset_path, "train")
     heldout = load_set(run.eval_dataset_path, "heldout")
     check_disjoint(train.problems, heldout.problems)
+    source = problem_source(configuration, train.problems)
     require_writable(output_dir)
     notes: tuple[str, ...] = ()
     if run.overwrite_output_dir:
@@ -90,13 +97,39 @@ def make_plan(configuration: Configuration) -> RunPlan:
         if record is not None:
             require_same_data(record, train)
             notes = continuity_notes(record, configuration)
-    return RunPlan(configuration, output_dir, model, train, heldout, selection.path, selection.rejected, record, notes)
+    return RunPlan(
+        configuration,
+        output_dir,
+        model,
+        train,
+        heldout,
+        source,
+        resume_from=selection.path,
+        rejected=selection.rejected,
+        record=record,
+        notes=notes,
+    )
 
 
 def load_set(path: str | None, split: str) -> ProblemSet:
     """The problems of a file, or the embedded ones of ``split`` (``train`` or ``heldout``)."""
     problems = tuple(load_problems(path)) if path else builtin_problems(split)
     return ProblemSet(problems, path or "builtin", dataset_fingerprint(problems))
+
+
+def problem_source(configuration: Configuration, problems: Sequence[Problem]) -> Curriculum | UniformSource:
+    """The curriculum that the flags describe, or uniform sampling. Raises ``ConfigError``."""
+    run, seed = configuration.run, configuration.grpo.seed
+    if not run.enable_curriculum:
+        return UniformSource(problems, seed=seed, evaluation_interval=run.eval_every_n_steps)
+    return Curriculum(
+        problems,
+        load_curriculum(run.curriculum_config) if run.curriculum_config else None,
+        seed=seed,
+        threshold=run.curriculum_threshold,
+        on_stall=cast(OnStall | None, run.on_stall),  # its flag has these choices
+        evaluation_interval=run.eval_every_n_steps,
+    )
 
 
 def find_model(name: str | None) -> str:

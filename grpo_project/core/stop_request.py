@@ -36,9 +36,14 @@ class StopRequest:
         self.grace_s = grace_s
         self.deadline = None if max_runtime_s is None else time.monotonic() + max_runtime_s
         self.signal: signal.Signals | None = None
+        self._asked: str | None = None
         self._saving = False
         self._former: dict[signal.Signals, Any] = {}
         self._timer: threading.Timer | None = None
+
+    def ask(self, reason: str) -> None:
+        """Stop because the program itself finds no sense in going on; the first reason counts."""
+        self._asked = self._asked or reason
 
     @property
     def pending(self) -> bool:
@@ -46,15 +51,20 @@ class StopRequest:
 
     @property
     def reason(self) -> str | None:
-        """``SIGTERM`` and the like, ``max_runtime``, or ``None``."""
+        """``SIGTERM`` and the like, ``max_runtime``, what was given to ``ask``, or ``None``."""
         if self.signal is not None:
             return self.signal.name
+        if self._asked is not None:
+            return self._asked
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return "max_runtime"
         return None
 
     @property
     def exit_code(self) -> int:
+        """130 for Ctrl-C, 75 where the same command goes on, 1 where it would only stop again."""
+        if self.signal is None and self._asked is not None:
+            return 1
         return 128 + signal.SIGINT if self.signal is signal.SIGINT else EXIT_STOPPED
 
     @contextmanager

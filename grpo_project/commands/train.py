@@ -1,0 +1,127 @@
+"""``grpo train``: read the flags, check everything, train, say how it ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from grpo_project.config import Configuration, parse_configuration
+
+if TYPE_CHECKING:
+    from grpo_project.core.plan import RunPlan
+    from grpo_project.core.training import Outcome
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``grpo train ARGV`` and return its exit code.
+
+    Raises:
+        UserError: something that the user can fix; no model was loaded and nothing was written.
+        InfrastructureError: our own machinery failed.
+    """
+    silence_libraries()
+    configuration = parse_configuration(argv)
+    console = Console(quiet=not is_main_process(), soft_wrap=True)
+    set_up_logging(configuration, console)
+    if configuration.run.print_curriculum:
+        print_curriculum(configuration)
+        return 0
+
+    from grpo_project.core.plan import make_plan
+    from grpo_project.reports.summary import run_summary
+    from grpo_project.verifier import Verifier
+
+    plan = make_plan(configuration)
+    run = configuration.run
+    with Verifier(workers=run.verifier_workers, isolation=run.verifier_isolation, cache=run.verifier_cache) as verifier:
+        if plan.already_finished:
+            console.print(f"{plan.output_dir}: this run is finished (step {plan.resume_step}); nothing to do.")
+        else:
+            announce(plan, verifier.isolation, console)
+            # TRL and what belongs to it load in seconds; everything that could be refused was refused before.
+            from grpo_project.core.training import train
+
+            outcome = train(plan, verifier, console)
+            if outcome.status == "interrupted":
+                return report_interruption(plan, outcome, console)
+    console.print()
+    console.print(run_summary(plan.output_dir))
+    return 0
+
+
+def announce(plan: RunPlan, isolation: str, console: Console) -> None:
+    """One line each: what is trained on what, and whether it goes on."""
+    name = "the embedded model" if plan.configuration.embedded_model else plan.model
+    console.print(
+        f"Training {name} on {len(plan.train.problems):,} problems ({plan.train.source}), "
+        f"held out: {len(plan.heldout.problems):,} ({plan.heldout.source}). "
+        f"Generated code runs caged ({isolation}). Output: {plan.output_dir}",
+        highlight=False,
+    )
+    for rejected in plan.rejected:
+        console.print(f"[bold red]{rejected.path.name} is damaged[/]: {rejected.reason}; it is kept aside, not used")
+    if plan.resume_from is not None:
+        console.print(f"Resuming from {plan.resume_from} (step {plan.resume_step})", highlight=False)
+    for note in plan.notes:
+        console.print(f"[yellow]note:[/] {note}", highlight=False)
+
+
+def report_interruption(plan: RunPlan, outcome: Outcome, console: Console) -> int:
+    console.print(
+        f"\nStopped at step {outcome.step} ({outcome.reason}); the checkpoint is saved. "
+        "The same command goes on from there.",
+        highlight=False,
+    )
+    return outcome.exit_code
+
+
+def print_curriculum(configuration: Configuration) -> None:
+    from pathlib import Path
+
+    from grpo_project.curriculum import default_curriculum_yaml
+
+    path = configuration.run.curriculum_config
+    print(Path(path).read_text(encoding="utf-8") if path else default_curriculum_yaml(), end="")
+
+
+def set_up_logging(configuration: Configuration, console: Console) -> None:
+    """Our logger speaks through the console, so that lines and the progress bar do not mix; libraries keep quiet."""
+    logger = logging.getLogger("grpo_project")
+    level = configuration.grpo.log_level
+    logger.setLevel(logging.INFO if level == "passive" else level.upper())
+    logger.handlers = [ConsoleHandler(console)]
+    logger.propagate = False
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints messages as they are; warnings and errors are marked."""
+
+    MARKS = ((logging.ERROR, "[bold red]error:[/] "), (logging.WARNING, "[yellow]warning:[/] "))
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = next((mark for level, mark in self.MARKS if record.levelno >= level), "")
+        self.console.print(mark + escape(record.getMessage()), highlight=False)
+
+
+def silence_libraries() -> None:
+    """Of what TRL and transformers say on the way, keep errors: our own messages say what a user needs to know."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # TRL 1.16 uses names that transformers 5.23 deprecates; no flag of the user's is meant.
+    warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing.*` is deprecated", FutureWarning)
+
+
+def is_main_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0

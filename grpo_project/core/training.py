@@ -1,0 +1,228 @@
+"""A whole training run on one page: open the record, build the parts, train, leave the model behind.
+
+What can fail for the user's sake failed in ``plan`` already; from here on the run directory is written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import transformers
+from rich.console import Console
+from transformers import AutoTokenizer
+from trl import get_peft_config, get_quantization_config
+
+from grpo_project.callbacks.enhanced_inference_callback import EnhancedInferenceCallback
+from grpo_project.callbacks.journal import JournalCallback
+from grpo_project.callbacks.preemption import PreemptionCallback, TimedSaveCallback
+from grpo_project.callbacks.progress import ProgressCallback
+from grpo_project.config import Configuration
+from grpo_project.core import checkpoints
+from grpo_project.core.guidance import Guidance
+from grpo_project.core.journal import Journal, next_attempt
+from grpo_project.core.plan import RunPlan
+from grpo_project.core.run_directory import Run, clear_run
+from grpo_project.core.run_record import RunRecord
+from grpo_project.core.samples import SampleStore
+from grpo_project.core.stop_request import StopRequest
+from grpo_project.core.trainer import CodeTrainer
+from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager
+from grpo_project.durations import parse_duration
+from grpo_project.evaluation.result import EvaluationResult
+from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_for
+from grpo_project.rewards import BY_NAME
+from grpo_project.verifier import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: ``finished`` or ``interrupted``, at which optimizer step, why, with which exit code."""
+
+    status: str
+    step: int
+    reason: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """What the main process writes to; the other ranks have ``None`` for each."""
+
+    journal: Journal | None = None
+    samples: SampleStore | None = None
+    record: RunRecord | None = None
+
+
+def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
+    """Train as planned, from a checkpoint or from the start, and return how it ended."""
+    main_process = plan.configuration.grpo.process_index == 0
+    arguments = plan.configuration.run
+    max_runtime_s = None if arguments.max_runtime is None else parse_duration(arguments.max_runtime)
+    with (
+        StopRequest(arguments.preemption_grace_s, max_runtime_s) as stop,
+        open_run(plan, verifier, main_process) as run,
+    ):
+        trainer = build_trainer(plan, verifier, run, stop, console)
+        trainer.train(resume_from_checkpoint=str(plan.resume_from) if plan.resume_from else None)
+        step = trainer.state.global_step
+        if step < trainer.state.max_steps and stop.reason:
+            outcome = Outcome("interrupted", step, stop.reason, stop.exit_code)
+        else:
+            trainer.save_model(str(plan.output_dir))
+            outcome = Outcome("finished", step)
+        if run.journal is not None and run.record is not None:
+            run.journal.event(outcome.status, step=step, reason=outcome.reason)
+            run.record.end_attempt(outcome.status, step)
+        return outcome
+
+
+@contextmanager
+def open_run(plan: RunPlan, verifier: Verifier, main_process: bool) -> Iterator[OpenRun]:
+    """Prepare the run directory and open what is written to it; close everything in order, whatever happens."""
+    if not main_process:
+        yield OpenRun()
+        return
+    configuration, output_dir = plan.configuration, plan.output_dir
+    prepare_directory(plan)
+    attempt = next_attempt(output_dir)
+    last_step_seen = (Run.open(output_dir).last_step or 0) if attempt else 0
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(output_dir, attempt))
+        record = plan.record or RunRecord.create(
+            output_dir,
+            configuration.to_dict(),
+            {"train": plan.train.describe(), "heldout": plan.heldout.describe()},
+        )
+        record.begin_attempt(
+            attempt,
+            plan.resume_step,
+            last_step_seen,
+            world_size=configuration.grpo.world_size,
+            isolation=verifier.isolation,
+        )
+        stack.push(_record_failure(record))
+        journal.event(
+            "started" if plan.resume_step is None else "resumed", step=plan.resume_step or 0, run_id=record.run_id
+        )
+        for rejected in plan.rejected:
+            journal.event("checkpoint_rejected", checkpoint=rejected.path.name, reason=rejected.reason)
+        tracking = initialize_wandb_sync_manager(
+            output_dir,
+            configuration.run.wandb_project,
+            configuration.run.wandb_run_name,
+            config=configuration.to_dict(),
+            resume=configuration.run.wandb_resume,
+            force_new=configuration.run.force_new_wandb_run,
+            attempt=attempt,
+            resume_step=plan.resume_step,
+            journal=journal,
+        )
+        stack.callback(tracking.finish)
+        samples = stack.enter_context(SampleStore(output_dir, attempt, keep=configuration.run.samples_keep))
+        yield OpenRun(journal, samples, record)
+
+
+def prepare_directory(plan: RunPlan) -> None:
+    """Make the run directory fit the plan: emptied, or without checkpoints that would be picked up by mistake."""
+    plan.output_dir.mkdir(parents=True, exist_ok=True)
+    if plan.configuration.run.overwrite_output_dir:
+        clear_run(plan.output_dir)
+    for rejected in plan.rejected:
+        checkpoints.set_aside(plan.output_dir, rejected.path)
+    if plan.resume_step is not None:
+        # Going on from an older checkpoint: newer ones belong to a future that is being replaced.
+        for newer in checkpoints.list_checkpoints(plan.output_dir):
+            if checkpoints.step_of(newer) > plan.resume_step:
+                checkpoints.set_aside(plan.output_dir, newer)
+    shutil.rmtree(plan.output_dir / checkpoints.STAGING, ignore_errors=True)
+
+
+def build_trainer(plan: RunPlan, verifier: Verifier, run: OpenRun, stop: StopRequest, console: Console) -> CodeTrainer:
+    """Put the parts together. The one place that knows all of them."""
+    configuration = plan.configuration
+    arguments, grpo = configuration.run, configuration.grpo
+    tokenizer = AutoTokenizer.from_pretrained(
+        plan.model,
+        revision=configuration.model.model_revision,
+        trust_remote_code=grpo.trust_remote_code,
+        padding_side="left",
+        truncation_side="left",
+    )
+    system_prompt = SYSTEM_PROMPT if arguments.system_prompt is None else arguments.system_prompt
+    progress = ProgressCallback(console)
+    guidance = Guidance(plan.source, run.journal, run.samples, progress.say, stop.ask)
+
+    def on_evaluation(result: EvaluationResult) -> None:
+        guidance.observe_evaluation(result)
+        progress.show_evaluation(result.pass_rate)
+
+    evaluation = EnhancedInferenceCallback(
+        arguments.eval_every_n_steps,
+        arguments.max_eval_samples,
+        problems=plan.heldout.problems,
+        num_samples=arguments.eval_num_samples,
+        temperature=arguments.eval_temperature,
+        verifier=verifier,
+        seed=grpo.seed,
+        system_prompt=system_prompt,
+        journal=run.journal,
+        on_result=on_evaluation,
+    )
+    callbacks: list[Any] = [evaluation, progress, PreemptionCallback(stop)]
+    if run.journal is not None:
+        callbacks.append(JournalCallback(run.journal))
+    if arguments.save_every_minutes is not None:
+        callbacks.append(TimedSaveCallback(60 * arguments.save_every_minutes))
+
+    grpo.model_init_kwargs = model_init_kwargs(configuration)
+    grpo.report_to = [name for name in grpo.report_to if name != "wandb"]  # the uploader's, not transformers'
+    grpo.disable_tqdm = True
+    trainer = CodeTrainer(
+        model=plan.model,
+        args=grpo,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(configuration.model),
+        callbacks=callbacks,
+        problem_source=guidance,
+        render=lambda problem: prompt_for(problem, tokenizer, system_prompt),
+        judge=verifier,
+        reward=BY_NAME[arguments.reward],
+        epoch_size=len(plan.train.problems),
+        on_rollouts=guidance.observe_rollouts,
+        extra_metrics=guidance.metrics,
+        components={"evaluation": evaluation},
+        stop_request=stop,
+    )
+    evaluation.bind(trainer)
+    trainer.remove_callback(transformers.PrinterCallback)  # `progress` speaks
+    return trainer
+
+
+def model_init_kwargs(configuration: Configuration) -> dict[str, Any]:
+    """How TRL loads the base model: ``ModelConfig``'s flags on top of ``--model_init_kwargs``."""
+    model = configuration.model
+    kwargs = dict(configuration.grpo.model_init_kwargs or {})
+    kwargs["revision"] = model.model_revision
+    if model.attn_implementation is not None:
+        kwargs["attn_implementation"] = model.attn_implementation
+    if model.dtype is not None:
+        kwargs["dtype"] = model.dtype
+    if (quantization := get_quantization_config(model)) is not None:
+        kwargs["quantization_config"] = quantization
+    return kwargs
+
+
+def _record_failure(record: RunRecord) -> Any:
+    """An exit handler that notes in ``run.json`` that the process ended by an exception."""
+
+    def on_exit(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and record.content["status"] == "running":
+            record.content["status"] = "failed" if issubclass(kind, Exception) else "interrupted"
+            record.attempts[-1]["error"] = kind.__name__
+            record.write()
+
+    return on_exit
