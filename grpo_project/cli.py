@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130
 # name -> what it does. Each is a module of grpo_project.commands.
 COMMANDS = {
     "train": "train a model with GRPO on problems with tests (no arguments: the embedded model and problems)",
+    "evaluate": "pass rates of one or two models on held-out problems, without training",
     "build-base": "rebuild the embedded base model from its seed",
 }
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 from grpo_project.callbacks.best_model import as_trainer_metrics, follow_best, wanted_metric
 from grpo_project.core.evaluations import EvaluationStore
 from grpo_project.core.journal import Journal
+from grpo_project.core.wandb_sync_manager import get_wandb_sync_manager, safe_wandb_log
 from grpo_project.errors import ConfigError, InfrastructureError
 from grpo_project.evaluation.evaluator import Evaluator, Judge, resolve_ks, resolve_temperature
 from grpo_project.evaluation.history import EvaluationHistory
@@ -299,11 +300,8 @@ class EnhancedInferenceCallback(TrainerCallback):
                 self._store.write(result.step, result.records)
             if self.journal is not None:
                 self.journal.metrics(result.step, "eval", metrics)
-            else:
-                from grpo_project.core.wandb_sync_manager import get_wandb_sync_manager, safe_wandb_log
-
-                if get_wandb_sync_manager() is not None:
-                    safe_wandb_log(dict(metrics), result.step)
+            elif get_wandb_sync_manager() is not None:
+                safe_wandb_log(metrics, result.step)
         state.log_history.append({"epoch": state.epoch, **metrics, "step": result.step})
         self.history.add(result)
         state.stateful_callbacks[HISTORY_KEY] = self.history.to_dict()

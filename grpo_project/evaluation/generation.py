@@ -19,6 +19,7 @@ from transformers import BatchEncoding, GenerationConfig, PreTrainedTokenizerBas
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
+from grpo_project.errors import ConfigError
 from grpo_project.problems.prompt import has_chat_template
 
 
@@ -51,10 +52,11 @@ def preserved_random_state() -> Iterator[None]:
 def generation_mode(
     model: Any, accelerator: Accelerator | None = None, gradient_checkpointing_kwargs: dict[str, Any] | None = None
 ) -> Iterator[Any]:
-    """Yield the model ready to generate; put mode, gradient checkpointing and random state back at the end.
+    """Yield the model ready to generate; put every module's mode and the random state back at the end.
 
     With an ``accelerator``, ``model`` may be wrapped or sharded (DDP, FSDP, DeepSpeed ZeRO-3): TRL's own unwrapping
-    gathers the weights. Without one it must hold its weights itself.
+    gathers the weights, and turns gradient checkpointing off and on with ``gradient_checkpointing_kwargs``. Without one
+    the model must hold its weights itself. (Modules in evaluation mode don't checkpoint anyway.)
     """
     in_training = [module for module in model.modules() if module.training]
     with preserved_random_state(), ExitStack() as stack:
@@ -67,9 +69,6 @@ def generation_mode(
             stack.enter_context(DistributedBackend(accelerator).summon_full_params(model, recurse=False))
         else:
             unwrapped = extract_model_from_parallel(model)
-            if unwrapped.is_gradient_checkpointing:
-                unwrapped.gradient_checkpointing_disable()
-                stack.callback(unwrapped.gradient_checkpointing_enable, gradient_checkpointing_kwargs)
         model.eval()
         try:
             with torch.no_grad():
@@ -94,14 +93,19 @@ class Generator:
         self.temperature = temperature
 
     def generate(self, model: Any, prompts: Sequence[str], seed: int) -> list[Generation]:
-        """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``."""
+        """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``.
+
+        Raises:
+            ConfigError: a prompt fills the model's context.
+        """
         inputs = self.encode(prompts).to(model.device)
+        prompt_tokens = inputs["input_ids"].shape[1]
+        config = self.config(model, prompt_tokens)
         torch.manual_seed(seed)
-        config = self.config(model)
         output = model.generate(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=config
         )
-        completions = output[:, inputs["input_ids"].shape[1] :].tolist()  # (B, C)
+        completions = output[:, prompt_tokens:].tolist()  # (B, C)
         return [self._decode(ids, set(config.eos_token_id)) for ids in completions]
 
     def encode(self, prompts: Sequence[str]) -> BatchEncoding:
@@ -115,11 +119,15 @@ class Generator:
             add_special_tokens=not has_chat_template(self.tokenizer),
         )
 
-    def config(self, model: Any) -> GenerationConfig:
+    def config(self, model: Any, prompt_tokens: int) -> GenerationConfig:
         """Every setting that could change what is sampled is said here, so that none comes from the model's folder."""
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        room = self.max_new_tokens if context is None else context - prompt_tokens
+        if room < 1:
+            raise ConfigError(f"a prompt of {prompt_tokens} tokens fills the model's context of {context}; shorten it")
         sampling = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
         return GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=min(self.max_new_tokens, room),
             eos_token_id=self.end_tokens(model),
             pad_token_id=self.tokenizer.pad_token_id,
             use_cache=True,

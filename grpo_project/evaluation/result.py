@@ -5,6 +5,7 @@ Letters: P problems, S completions of each (``num_samples``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -203,11 +204,11 @@ def rates_of(records: Sequence[CompletionRecord]) -> dict[str, float]:
     }
 
 
-SYNTAX_ERRORS = ("SyntaxError", "IndentationError", "TabError")
+NOT_COMPILED = re.compile(r"loading the program: (SyntaxError|IndentationError|TabError)\b")
 
 
 def compiled(verdict: Verdict) -> bool:
-    """Code was found and it compiles."""
-    if verdict.code is None or verdict.status is Status.WRONG_FORMAT:
+    """Code was found and it compiles, as the verifier's message tells: compiling it here would not be safe."""
+    if verdict.code is None:
         return False
-    return not (verdict.status is Status.ERROR and verdict.message.startswith(SYNTAX_ERRORS))
+    return verdict.status is not Status.ERROR or NOT_COMPILED.match(verdict.message) is None

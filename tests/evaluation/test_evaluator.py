@@ -77,7 +77,7 @@ def test_the_records_of_all_ranks_are_put_in_the_order_of_the_problems(model, to
 
 
 def test_finished_batches_are_not_done_again_and_the_rest_is_the_same(model, tokenizer):
-    batches = {}
+    batches: dict[int, list] = {}
     whole = evaluate(model, tokenizer, num_samples=2, batch_size=3, on_batch=batches.__setitem__)
     judge = HashJudge()
     finished = {number: records for number, records in batches.items() if number in (0, 3)}
@@ -103,11 +103,15 @@ def test_the_model_is_left_as_it_was(model, tokenizer):
     model.model.layers[0].eval()  # a part that its owner keeps frozen
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.config.use_cache = False
-    before = model.generation_config.to_dict(), model.config.to_dict(), [m.training for m in model.modules()]
-    state = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    def state():
+        configs = model.generation_config.to_dict(), model.config.to_dict()
+        randomness = random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
+        return configs, [module.training for module in model.modules()], randomness
+
+    before = state()
     evaluate(model, tokenizer, num_samples=2)
-    assert before == (model.generation_config.to_dict(), model.config.to_dict(), [m.training for m in model.modules()])
-    assert state == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    assert state() == before
     assert model.is_gradient_checkpointing
 
 
@@ -150,3 +154,11 @@ def test_prompts_have_the_tokens_that_training_has(tiny_model, tiny_plain_model,
         expected = tokenizer(text=prompt)
     encoded = Generator(tokenizer, max_new_tokens=1).encode([prompt_text(problem, tokenizer)])
     assert encoded["input_ids"][0].tolist() == expected["input_ids"]
+
+
+def test_the_context_of_the_model_limits_the_completion(model, tokenizer):
+    model.config.max_position_embeddings = 8
+    generator = Generator(tokenizer, max_new_tokens=100)
+    assert generator.generate(model, ["abc", "a"], seed=0)[0].tokens == 5
+    with pytest.raises(ConfigError, match="a prompt of 9 tokens fills the model's context of 8"):
+        generator.generate(model, ["abcdefghi"], seed=0)

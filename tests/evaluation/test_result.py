@@ -1,7 +1,8 @@
 import pytest
 
-from grpo_project.evaluation.result import CompletionRecord, EvaluationResult
-from grpo_project.verifier.verdict import Status, Verdict
+from grpo_project.evaluation.result import CompletionRecord, EvaluationResult, compiled
+from grpo_project.problems.problem import CallTest, Problem
+from grpo_project.verifier import Job, Status, Verdict, Verifier
 
 
 def record(problem_id, passed, total=4, *, sample=0, level="foundation", status=None, truncated=False, **verdict):
@@ -48,7 +49,7 @@ def test_pass_at_k_counts_whole_solutions_only():
 
 def test_rates_of_completions():
     metrics = result(
-        record("a", 0, status=Status.ERROR, message="SyntaxError: invalid syntax (line 1)"),
+        record("a", 0, status=Status.ERROR, message="loading the program: SyntaxError: invalid syntax"),
         record("b", 0, status=Status.ERROR, message="ZeroDivisionError: division by zero"),
         record("c", 0, status=Status.WRONG_FORMAT, code=None),
         record("d", 0, status=Status.TIMEOUT, truncated=True),
@@ -89,3 +90,19 @@ def test_suspect_evaluations_say_why(records, word):
 
 def test_an_ordinary_evaluation_has_no_warning():
     assert result(record("a", 0, truncated=True), record("b", 4)).warnings() == []
+
+
+def test_what_the_verifier_says_tells_whether_the_code_compiles():
+    problem = Problem("p", "Write f.", (CallTest((1,), 2),), entry_point="f")
+    expected = {
+        "def f(x):\n    return x + 1": True,
+        "def f(x)\n    return x": False,
+        "def f(x):\nreturn x": False,
+        "def f(x):\n    raise SyntaxError": True,
+        "def f(x):\n    return x / 0": True,
+        "def g(x):\n    return x": True,
+        "I don't know.": False,
+    }
+    with Verifier(workers=1) as verifier:
+        verdicts = verifier.verify_many([Job(problem, code) for code in expected])
+    assert [compiled(verdict) for verdict in verdicts] == list(expected.values())
