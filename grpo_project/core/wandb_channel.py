@@ -179,8 +179,8 @@ class Channel:
         if code == EXIT_REFUSED:
             self.refused = self._failure
             return
-        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        reason = self._failure or f"{died}. {self._last_words}".strip()
+        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}: {self._last_words}"
+        reason = self._failure or died
         self._failures += 1
         self.state.restarts += 1
         self._trouble(reason)

@@ -250,13 +250,14 @@ class Delivery:
     def finish(self, held: int) -> None:
         """Have everything confirmed and, unless a row is held back for a later attempt, read it back."""
         assert self.end is not None
-        self.run.finish(exit_code=self.end[1])
+        # First the confirmation: the client's own finish gives up in an outage, or returns at once after a fatal status.
         self.progress_at = time.monotonic()
         while self.sent:
             self.watch.ask()
             self.take_confirmation()
             say(beat=1)
-            time.sleep(0.25)
+            time.sleep(0.1)
+        self.run.finish(exit_code=self.end[1])
         say(complete=not held, read_back=self.read_back() if not held else None)
 
     def read_back(self) -> str:

@@ -118,7 +118,8 @@ class LoopbackServer:
     @property
     def environment(self) -> dict[str, str]:
         """Variables that send the W&B client here."""
-        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": API_KEY, "WANDB_ERROR_REPORTING": "false"}
+        address = {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": API_KEY, "WANDB_MODE": "online"}
+        return {**address, "WANDB_ERROR_REPORTING": "false"}
 
     def listen(self) -> None:
         """Accept connections, on the same port as before."""
