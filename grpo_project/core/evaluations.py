@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -84,11 +84,14 @@ class EvaluationStore:
 
 
 def read_evaluations(
-    output_dir: str | os.PathLike[str], only_canonical: bool = True, where: pc.Expression | None = None
+    output_dir: str | os.PathLike[str],
+    only_canonical: bool = True,
+    where: pc.Expression | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """The evaluated completions by step; see ``samples.SampleStore.read`` for the arguments."""
     files = _files(Path(output_dir) / FOLDER)
-    return read_rows(output_dir, files, [], SCHEMA, only_canonical=only_canonical, where=where)
+    return read_rows(output_dir, files, [], SCHEMA, only_canonical=only_canonical, where=where, columns=columns)
 
 
 def _files(folder: Path) -> list[Path]:

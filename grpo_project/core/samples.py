@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -99,7 +99,10 @@ class SampleStore:
 
     @staticmethod
     def read(
-        output_dir: str | os.PathLike[str], canonical: bool = True, where: pc.Expression | None = None
+        output_dir: str | os.PathLike[str],
+        canonical: bool = True,
+        where: pc.Expression | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """The completions by step.
 
@@ -107,11 +110,12 @@ class SampleStore:
             canonical: without rows that a resume superseded; otherwise those of every attempt.
             where: only rows for which this holds, e.g. ``pyarrow.compute.field("level") == "expert"``. Unneeded shards
                 are not loaded.
+            columns: only these, beside attempt and step.
 
         Raises:
             JournalError: a shard is damaged.
         """
-        return read_samples(output_dir, canonical, where)
+        return read_samples(output_dir, canonical, where, columns)
 
     def _open_tail(self) -> BinaryIO:
         if self._tail is None:
@@ -151,14 +155,17 @@ class SampleStore:
 
 
 def read_samples(
-    output_dir: str | os.PathLike[str], only_canonical: bool = True, where: pc.Expression | None = None
+    output_dir: str | os.PathLike[str],
+    only_canonical: bool = True,
+    where: pc.Expression | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """See ``SampleStore.read``."""
     folder = Path(output_dir) / FOLDER
     shards = _files(folder, "parquet")
     sealed = {path.stem for path in shards}
     tails = [to_table(_tail_rows(tail), SCHEMA) for tail in _files(folder, "jsonl") if tail.stem not in sealed]
-    return read_rows(output_dir, shards, tails, SCHEMA, only_canonical=only_canonical, where=where)
+    return read_rows(output_dir, shards, tails, SCHEMA, only_canonical=only_canonical, where=where, columns=columns)
 
 
 def _tail_rows(tail: Path) -> Iterator[dict[str, Any]]:

@@ -95,13 +95,19 @@ def read_rows(
     *,
     only_canonical: bool,
     where: pc.Expression | None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """All rows for which ``where`` holds, by step; those of one step in the order in which they were written.
+
+    ``columns`` beside attempt and step: only these are loaded, and ``where`` can speak of them alone.
 
     Raises:
         JournalError: a shard can't be read.
     """
     shards, unsealed = list(shards), list(unsealed)
+    if columns is not None:
+        schema = pa.schema([field for field in schema if field.name in {"attempt", "step", *columns}])
+        unsealed = [table.select(schema.names) for table in unsealed]
     kept = [table if where is None else table.filter(where) for table in unsealed]
     table = pa.concat_tables([schema.empty_table(), *(_read(path, schema, where) for path in shards), *kept])
     if only_canonical:

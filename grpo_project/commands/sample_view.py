@@ -1,0 +1,106 @@
+"""Completions on the terminal: code in colour, the failing tests' input, expected and got, changes between steps.
+
+What a model wrote may hold terminal control sequences; they are shown as escapes, never sent to the terminal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+MAX_TESTS = 3
+THEME = "ansi_dark"  # the terminal's own colours: readable on dark and on light
+
+Row = Mapping[str, Any]
+
+
+def visible(text: str) -> str:
+    """Control characters and direction marks as escapes; line ends and tabs stay."""
+    return CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def show_sample(console: Console, row: Row, *, with_prompt: bool = False) -> None:
+    """One completion: what it is, its code, and up to ``MAX_TESTS`` failing tests."""
+    console.print(Rule(Text(headline(row), style="bold"), align="left"))
+    if with_prompt:
+        console.print(Text(visible(row["prompt"]), style="dim"))
+    console.print(code_view(row))
+    if failing := [test for test in row["tests"] if test["status"] != "passed"]:
+        console.print(tests_table(failing))
+
+
+def headline(row: Row) -> str:
+    parts = [f"step {row['step']}", row["problem_id"], row["level"], outcome(row)]
+    if row.get("reward") is not None:
+        parts.append(f"reward {row['reward']:.3f}")
+    if row.get("advantage") is not None:
+        parts.append(f"advantage {row['advantage']:+.3f}")
+    if row.get("truncated"):
+        parts.append("cut off by the token limit")
+    return visible(" · ".join(parts))
+
+
+def outcome(row: Row) -> str:
+    return f"{row['status']} {row['passed']}/{row['total']}"
+
+
+def code_view(row: Row) -> Syntax | Text:
+    """The extracted program in colour, or the bare completion where there is none."""
+    if row["code"] is None:
+        return Text(visible(row["completion"]), style="italic")
+    return Syntax(visible(row["code"]).rstrip("\n"), "python", theme=THEME, background_color="default")
+
+
+def tests_table(failing: Sequence[Row]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("outcome", "input", "expected", "got", ""):
+        table.add_column(heading, overflow="fold")
+    for test in failing[:MAX_TESTS]:
+        cells = (test["status"], test["input"], test["expected"], test["got"], test["message"])
+        table.add_row(*(Text(visible(cell or "")) for cell in cells))
+    if len(failing) > MAX_TESTS:
+        table.add_row(Text(f"and {len(failing) - MAX_TESTS} more", style="dim"))
+    return table
+
+
+def show_difference(
+    console: Console, steps: Sequence[int], before: Sequence[Row], after: Sequence[Row], limit: int
+) -> None:
+    """Which problems are answered better or worse at the second step, and how the code of up to ``limit`` changed."""
+    pairs = paired(before, after)
+    changed = [(a, b) for a, b in pairs if (a["passed"], a["status"]) != (b["passed"], b["status"])]
+    changed.sort(key=lambda pair: pair[1]["passed"] / pair[1]["total"] - pair[0]["passed"] / pair[0]["total"])
+    table = Table(title=f"step {steps[0]} against step {steps[1]}", title_justify="left")
+    for heading in ("problem", "level", f"step {steps[0]}", f"step {steps[1]}"):
+        table.add_column(heading)
+    for a, b in changed:
+        style = "green" if b["passed"] / b["total"] > a["passed"] / a["total"] else "red"
+        table.add_row(Text(visible(a["problem_id"])), a["level"], outcome(a), outcome(b), style=style)
+    console.print(table)
+    console.print(f"{len(changed)} of {len(pairs)} completions changed their outcome", style="dim")
+    for a, b in changed[:limit]:
+        console.print(
+            Rule(Text(visible(f"{a['problem_id']}: {outcome(a)} -> {outcome(b)}"), style="bold"), align="left")
+        )
+        console.print(Syntax(code_difference(a, b), "diff", theme=THEME, background_color="default"))
+
+
+def paired(before: Sequence[Row], after: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Completions of the same problem and sample number."""
+    first = {(row["problem_id"], row["sample"]): row for row in before}
+    return [(first[key], row) for row in after if (key := (row["problem_id"], row["sample"])) in first]
+
+
+def code_difference(before: Row, after: Row) -> str:
+    old, new = (visible(row["code"] or row["completion"]).splitlines() for row in (before, after))
+    lines = difflib.unified_diff(old, new, f"step {before['step']}", f"step {after['step']}", lineterm="", n=2)
+    return "\n".join(lines) or "(the same code)"

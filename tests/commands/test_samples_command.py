@@ -1,0 +1,133 @@
+import pytest
+
+from grpo_project.cli import main
+from grpo_project.core.evaluations import EvaluationStore
+from grpo_project.core.samples import SampleStore
+from grpo_project.evaluation.result import CompletionRecord
+from grpo_project.verifier.verdict import Status, TestResult, Verdict
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def row(problem_id, status="failed", level="foundation", code="def f(x):\n    return x"):
+    test = {"status": "failed", "message": "", "input": "f(41)", "expected": "42", "got": "41", "cpu_s": 0.0}
+    return {
+        "problem_id": problem_id,
+        "level": level,
+        "prompt": "Write f.",
+        "completion": code or "I can't.",
+        "code": code,
+        "status": status,
+        "passed": 1 if status == "passed" else 0,
+        "total": 1,
+        "tests": [] if status == "passed" else [test],
+        "reward": 1.0 if status == "passed" else 0.0,
+        "advantage": 0.25,
+    }
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    with SampleStore(tmp_path, 0) as store:
+        store.append(1, [row("early")])
+        store.append(2, [row("right", "passed"), row("wrong"), row("hard", level="expert")])
+    return tmp_path
+
+
+def show(capsys, *arguments):
+    assert main(["samples", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_newest_step_comes_first_with_the_failing_test(run_dir, capsys):
+    printed = show(capsys, run_dir, "--limit", 4)
+    assert printed.index("step 2 · right") < printed.index("step 1 · early")
+    assert "def f(x):" in printed
+    for text in ("f(41)", "42", "41", "reward 0.000", "advantage +0.250", "4 of 4 that fit"):
+        assert text in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown", "hidden"),
+    [
+        (["--step", "1"], ["early"], ["right", "wrong", "hard"]),
+        (["--level", "expert"], ["hard"], ["early", "right", "wrong"]),
+        (["--status", "passed"], ["right"], ["early", "wrong", "hard"]),
+        (["--problem", "wrong", "--prompt"], ["wrong", "Write f."], ["right", "hard"]),
+    ],
+)
+def test_filters(run_dir, capsys, flags, shown, hidden):
+    printed = show(capsys, run_dir, *flags)
+    assert all(text in printed for text in shown)
+    assert not any(f"· {text} ·" in printed for text in hidden)
+
+
+def test_a_filter_without_a_match_says_what_there_is(run_dir, capsys):
+    assert main(["samples", str(run_dir), "--step", "9"]) == 2
+    assert "there are steps 1, 2; levels expert, foundation; outcomes failed, passed" in capsys.readouterr().err
+
+
+def test_a_folder_without_samples_is_refused(tmp_path, capsys):
+    assert main(["samples", str(tmp_path)]) == 2
+    assert "give the output folder of a run" in capsys.readouterr().err
+
+
+def test_what_a_model_wrote_never_reaches_the_terminal_as_a_control_sequence(tmp_path, capsys):
+    hostile = "print('\x1b]0;owned\x07\x1b[2J[red]text[/red]\u202e')"
+    with SampleStore(tmp_path, 0) as store:
+        store.append(1, [row("hostile\x1b[2J", code=hostile)])
+    printed = show(capsys, tmp_path)
+    assert "\x1b]0;" not in printed and "\x1b[2J" not in printed and "\x07" not in printed and "\u202e" not in printed
+    assert "\\x1b]0;owned\\x07" in printed and "[red]text[/red]" in printed
+
+
+def test_superseded_samples_are_shown_on_request_only(run_dir, capsys):
+    with SampleStore(run_dir, 1) as store:
+        store.append(2, [row("again")])
+    assert "right" not in show(capsys, run_dir)
+    assert "right" in show(capsys, run_dir, "--all_attempts")
+
+
+def record(problem_id, passed, code):
+    tests = (TestResult(Status.PASSED if passed else Status.FAILED, input="f(1)", expected="2", got="1"),)
+    status = Status.PASSED if passed else Status.FAILED
+    verdict = Verdict("job", problem_id, status, int(passed), 1, tests, code=code)
+    return CompletionRecord(problem_id, "foundation", "builtin", 0, "Write f.", code, 9, False, verdict)
+
+
+def test_two_evaluations_are_compared_problem_by_problem(tmp_path, capsys):
+    store = EvaluationStore(tmp_path, 0)
+    better = "def f(x):\n    return x + 1"
+    store.write(
+        0,
+        [
+            record("learned", False, "def f(x):\n    return x"),
+            record("lost", True, better),
+            record("same", True, better),
+        ],
+    )
+    store.write(
+        25,
+        [
+            record("learned", True, better),
+            record("lost", False, "def f(x):\n    return 0"),
+            record("same", True, better),
+        ],
+    )
+    printed = show(capsys, tmp_path, "--diff", 0, 25)
+    assert "2 of 3 completions changed their outcome" in printed
+    assert "learned: failed 0/1 -> passed 1/1" in printed
+    assert "+    return x + 1" in printed
+    assert "same" not in printed
+    assert main(["samples", str(tmp_path), "--diff", "0", "30"]) == 2
+    assert "no evaluation of step 30 fits; there are steps 0, 25" in capsys.readouterr().err
+
+
+def test_evaluations_can_be_looked_at_as_well(tmp_path, capsys):
+    EvaluationStore(tmp_path, 0).write(25, [record("p", False, "def f(x): return x")])
+    assert "step 25 · p · foundation · failed 0/1" in show(capsys, tmp_path, "--evaluations")
+    assert main(["samples", str(tmp_path)]) == 2
+    assert "--evaluations" in capsys.readouterr().err
