@@ -45,9 +45,10 @@ class Ended:
 class Cage:
     """One zygote and the candidate in it, if any. Not for several threads."""
 
-    def __init__(self, isolation: str, flavour: str = "plain") -> None:
+    def __init__(self, isolation: str, numpy_site: str | None = None) -> None:
+        """With ``numpy_site``, the folder that numpy is installed in, the zygote has numpy loaded."""
         self.isolation = isolation
-        self.flavour = flavour
+        self._numpy_site = numpy_site
         self._zygote = 0  # its process id as seen from here
         self._process: subprocess.Popen | None = None
         self._control: socket.socket | None = None
@@ -60,7 +61,7 @@ class Cage:
         with theirs:
             self._process = subprocess.Popen(
                 launch.command("zygote", theirs.fileno()),
-                env=launch.ENVIRONMENT,
+                env=launch.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -70,7 +71,7 @@ class Cage:
         credentials_expected(ours)
         self._control = ours
         self._zygote = self._process.pid
-        self._send(marshal.dumps({"isolation": self.isolation}))
+        self._send(marshal.dumps({"isolation": self.isolation, "numpy_site": self._numpy_site}))
         answer = self.receive(START_LIMIT_S)
         if "maps" in answer:
             answer = self._write_maps()
@@ -92,8 +93,14 @@ class Cage:
 
     def begin(self, limits: dict[str, int], descriptors: list[int]) -> None:
         """Have a child forked that owns ``descriptors`` from then on. Raises ``CageError``."""
+        if self._control is not None and select.select([self._control], [], [], 0)[0]:
+            self.close()  # nobody speaks out of turn: this is the end of a zygote that died while idle
         self.start()
         self._send(marshal.dumps(limits), descriptors)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     def fileno(self) -> int:
         """Readable when the candidate has ended (or the zygote has died)."""
@@ -105,6 +112,8 @@ class Cage:
         answer = self.receive(START_LIMIT_S)
         if "fault" in answer:
             raise CageError(answer["fault"])
+        if answer["retire"]:
+            self.close()
         return Ended(answer["status"], answer["cpu_s"], answer["max_rss_kb"])
 
     def kill(self) -> Ended:

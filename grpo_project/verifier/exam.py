@@ -7,7 +7,7 @@ import builtins
 import contextlib
 import random
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from grpo_project.verifier.cage import Cage
@@ -70,13 +70,24 @@ class Exam:
         self.limits = Limits(**spec["limits"])
         self.comparison = Comparison(*spec["comparison"])
         self.weak = False
+        self._stop_early: bool = spec["stop_early"]
 
     def hold(self, cage: Cage, program: str) -> tuple[list[Result], float]:
         """Every test's result and the CPU seconds used. Raises ``CageError`` when our side failed."""
         with Session(cage, self.limits) as session:
             calls = Calls(session, program, self.ahead())
-            results = self._loaded(calls) or [self._timed(index, calls) for index in range(len(self.tests))]
+            results = self._loaded(calls) or self.each(lambda index: self._timed(index, calls))
         return results, session.cpu_s
+
+    def each(self, result_of_test: Callable[[int], Result]) -> list[Result]:
+        """One result for each test; after a failure, if so asked, only its place is filled."""
+        results: list[Result] = []
+        for index in range(len(self.tests)):
+            if self._stop_early and results and results[-1].status != "passed":
+                results.append(Result("failed", "not run: an earlier test did not pass"))
+            else:
+                results.append(result_of_test(index))
+        return results
 
     def ahead(self) -> list[Call]:
         """Calls that will be made in any case, sent together with the program."""
@@ -175,11 +186,11 @@ class SourceExam(Exam):
                 self._execute(index, namespace, calls)
         except Stopped:
             raise
-        except AssertionError as error:
-            return Result("failed", str(error), input=shown)
         except Exception as error:  # noqa: BLE001 - raised by the candidate, or by the test over what it returned
             if hasattr(error, "told"):
                 return Result(status_of(error), told(error), input=shown)
+            if isinstance(error, AssertionError):
+                return Result("failed", brief_text(error), input=shown)
             return Result("failed", f"the test raised {type(error).__name__}: {brief_text(error)}", input=shown)
         if calls.stopped is not None and not calls.complete:
             raise calls.stopped  # test code that catches everything must not turn an end into a pass

@@ -16,7 +16,6 @@ import signal
 import sys
 import sysconfig
 from collections.abc import Callable
-from typing import Any
 
 from grpo_project.verifier import kernel, landlock, namespaces, seccomp
 
@@ -27,13 +26,13 @@ LEVELS = (NAMESPACES, LANDLOCK, RLIMITS)
 """Strongest first."""
 
 
-def enter(level: str, order: dict[str, Any], ask_parent: Callable[[], None]) -> None:
+def enter(level: str, numpy_site: str | None, ask_parent: Callable[[], None]) -> None:
     """Isolate this process, a zygote that is about to start its loop. Raises ``OSError`` where the kernel refuses.
 
     ``ask_parent`` returns when the parent has written the user maps.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    readable = _readable()
+    readable = _readable(numpy_site)
     if level == NAMESPACES:
         namespaces.leave()
         ask_parent()
@@ -43,6 +42,9 @@ def enter(level: str, order: dict[str, Any], ask_parent: Callable[[], None]) -> 
         os.chdir("/")
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         landlock.restrict(readable, ["/dev/null"])
+        kernel.clear_capabilities()  # as root there are some
+    else:
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # a daemon's orphans come to this process, to be ended
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no ptrace and no /proc/PID/mem for processes of the same user
     if level != RLIMITS:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -55,27 +57,53 @@ def enter_child(level: str) -> None:
         seccomp.install(seccomp.child_filter(os.getpid()))
 
 
-def sweep(level: str, group: int) -> None:
-    """End and reap every process that the candidate left behind."""
+def sweep(level: str, group: int) -> bool:
+    """End and reap every process that the candidate left behind; ``False`` when it left files, too."""
     if level == NAMESPACES:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)  # from process 1: everybody in the namespace but itself
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
-    elif level == RLIMITS:
+        _reap()
+        return not os.listdir("/tmp")
+    if level == RLIMITS:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
+        while children := _children():
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+            _reap()
+    return True
 
 
-def _readable() -> list[str]:
-    """The folders of the standard library and of the shared libraries that the interpreter has loaded."""
+def _children() -> list[int]:
+    """Orphans become the zygote's children; their own children follow as soon as they are gone."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def _readable(numpy_site: str | None) -> list[str]:
+    """The folders of the standard library, of numpy if asked, and of the shared libraries that are loaded."""
     folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})}
-    folders |= {path for path in sys.path if os.path.isdir(path)}
+    folders |= {path for path in sys.path if path != numpy_site}
+    if numpy_site is not None:
+        folders |= {os.path.join(numpy_site, name) for name in ("numpy", "numpy.libs")}
     with open("/proc/self/maps") as maps:
         for line in maps:
             path = line.split(maxsplit=5)[-1].strip()
             if path.startswith("/") and ".so" in os.path.basename(path):
                 folders.add(os.path.dirname(path))
-    present = sorted({os.path.realpath(folder) for folder in folders if os.path.isdir(folder)} | folders)
-    return [folder for folder in present if os.path.isdir(folder)]
+    return _outermost(sorted(folder for folder in folders if os.path.isdir(folder)))
+
+
+def _outermost(folders: list[str]) -> list[str]:
+    """Without those beneath another; what lies beneath a link counts by its own path."""
+    kept: list[str] = []
+    for folder in folders:
+        if not any(folder == other or folder.startswith(other + "/") for other in kept):
+            kept.append(folder)
+    return kept

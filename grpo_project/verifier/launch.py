@@ -6,6 +6,7 @@ in, so that a zygote stays at a few megabytes and starts in tens of milliseconds
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -21,7 +22,21 @@ importlib.import_module("grpo_project.verifier." + sys.argv[2]).main(*map(int, s
 
 # Not -I, which would ignore PYTHONHASHSEED: the environment is replaced as a whole instead (nothing of the trainer's
 # reaches a process of the verifier), and the order of sets is the same in every candidate.
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+NUMPY_SITE = "GRPO_NUMPY_SITE"
+"""Environment variable of the server and the judges: the folder that numpy is installed in, if it is."""
+
+
+def environment() -> dict[str, str]:
+    """The whole environment of a process of the verifier."""
+    return dict(_ENVIRONMENT)
+
+
+def server_environment() -> dict[str, str]:
+    """The server's, which also says where numpy is: found here, because a bare interpreter can't see it."""
+    found = importlib.util.find_spec("numpy")
+    site = {} if found is None or found.origin is None else {NUMPY_SITE: str(Path(found.origin).parent.parent)}
+    return environment() | site
 
 
 def command(module: str, *numbers: int) -> list[str]:

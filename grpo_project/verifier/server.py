@@ -4,8 +4,9 @@ It stands between the trainer and the judges so that no thread and no fork of th
 jobs and reads outcomes. Judges are forked from here, where nothing heavy is loaded. It ends, with everything below it,
 when the trainer closes its link or is gone.
 
-Messages (pickle; both ends are ours): in ``(number, problem key, problem, program, stuck_s)``, out
-``(number, kind, content)`` as the judge's, and once ``(-1, "ready", isolation)`` or ``(-1, "fault", text)``.
+Messages (pickle; both ends are ours): in ``(number, problem key, problem, program, stuck_s)`` or ``(-1, numbers)`` of
+jobs that nobody waits for; out ``(number, kind, content)`` as the judge's, ``(number, "overran", None)`` when test code
+did not finish, and once ``(-1, "ready", isolation)`` or ``(-1, "fault", text)``.
 """
 
 from __future__ import annotations
@@ -121,9 +122,19 @@ class Server:
                 return False
             self._frames.feed(data)
             while (frame := self._frames.next()) is not None:
-                number, *job, stuck_s = pickle.loads(frame)
-                self._queue.append(Task(number, pickle.dumps((number, *job)), stuck_s))
+                self._take_in(*pickle.loads(frame))
         return True
+
+    def _take_in(self, number: int, *content: Any) -> None:
+        if number < 0:
+            forgotten = set(content[0])
+            dropped = [task for task in self._queue if task.number in forgotten]
+            self._queue = deque(task for task in self._queue if task.number not in forgotten)
+            for task in dropped:
+                self.tell(task.number, "forgotten", None)
+        else:
+            *job, stuck_s = content
+            self._queue.append(Task(number, pickle.dumps((number, *job)), stuck_s))
 
     def tell(self, number: int, kind: str, content: Any) -> None:
         """Send an outcome to the trainer, as soon as it reads."""
@@ -146,7 +157,7 @@ class Server:
         except ConnectionResetError:
             data = b""
         if not data:
-            self._bury(worker)
+            self._replace(worker)
             return
         worker.frames.feed(data)
         frame = worker.frames.next()
@@ -160,8 +171,8 @@ class Server:
         else:
             self.tell(number, kind, content)
 
-    def _bury(self, worker: Worker) -> None:
-        """A judge is gone: replace it, and settle what it was at."""
+    def _replace(self, worker: Worker) -> None:
+        """A judge is gone: start another, and settle what it was at."""
         self._selector.unregister(worker.link)
         task = worker.task
         code = os.waitstatus_to_exitcode(worker.end())

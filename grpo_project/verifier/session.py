@@ -188,7 +188,7 @@ class Session:
     def close(self) -> None:
         """End the child. Raises ``CageError`` if that failed."""
         try:
-            if self.outcome is None:
+            if self.outcome is None and self.cage.running:
                 self.outcome = self.cage.kill()
                 self.cpu_s = self.outcome.cpu_s
         finally:

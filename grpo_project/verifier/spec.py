@@ -25,7 +25,7 @@ class Spec:
     """Wall seconds after which a worker that still judges it has failed: far above every limit of the candidate's."""
 
 
-def spec_of(problem: Problem) -> Spec:
+def spec_of(problem: Problem, *, stop_early: bool = False) -> Spec:
     """Raises ``DataError`` where the problem's tests can't be run."""
     kinds = {type(test) for test in problem.tests}
     if len(kinds) != 1:
@@ -38,6 +38,7 @@ def spec_of(problem: Problem) -> Spec:
         "entry_point": problem.entry_point,
         "scaffold": scaffold_of(problem),
         "checker": problem.checker,
+        "stop_early": stop_early,
         "comparison": (choices.float_tolerance, choices.nan_equal, choices.distinguish_sequences),
         "limits": {
             "test_cpu_s": problem.time_limit_s,

@@ -17,14 +17,16 @@ class StdioExam(Exam):
     """Each distinct input is run once, in a process of its own."""
 
     def hold(self, cage: Cage, program: str) -> tuple[list[Result], float]:
-        outputs: dict[str, tuple[Result, str]] = {}
-        results, cpu_s = [], 0.0
-        for stdin, expected in self.tests:
-            if stdin not in outputs:
-                outputs[stdin] = self._run(cage, program, stdin)
-                cpu_s += outputs[stdin][0].cpu_s
-            results.append(self._judge(*outputs[stdin], stdin, expected))
-        return results, cpu_s
+        runs: dict[str, tuple[Result, str]] = {}
+
+        def judged(index: int) -> Result:
+            stdin, expected = self.tests[index]
+            if stdin not in runs:
+                runs[stdin] = self._run(cage, program, stdin)
+            return self._judge(*runs[stdin], stdin, expected)
+
+        results = self.each(judged)
+        return results, sum(ran.cpu_s for ran, _ in runs.values())
 
     def _judge(self, ran: Result, output: str, stdin: str, expected: str) -> Result:
         status, message = ran.status, ran.message

@@ -6,7 +6,8 @@ straight to the child. ``main(control)`` speaks on a SEQPACKET socket:
     <- {"limits": ...} with descriptors [link] or [link, stdin, stdout]   fork a child
     <- b"kill"                                                            end the child now
     -> {"ready": level, ...}                                              once
-    -> {"status": wait status, "cpu_s": s, "max_rss_kb": n}               the child is gone, and all that it started
+    -> {"status": wait status, "cpu_s": s, "max_rss_kb": n, "retire": ?}  the child is gone, and all that it started;
+                                                                          "retire": it left something behind
     -> {"fault": text}                                                    no child could be made
 """
 
@@ -18,6 +19,7 @@ import copy  # noqa: F401
 import functools  # noqa: F401
 import gc
 import heapq  # noqa: F401
+import importlib
 import itertools  # noqa: F401
 import json  # noqa: F401
 import marshal
@@ -32,6 +34,7 @@ import signal
 import socket
 import string  # noqa: F401
 import sys
+import time
 import typing  # noqa: F401
 from typing import Any
 
@@ -51,13 +54,15 @@ def _address_space() -> int:
 
 def main(control_fd: int) -> None:
     global _own_size
-    _own_size = _address_space()
     control = socket.socket(fileno=control_fd)
     order = marshal.loads(control.recv(1 << 16))
+    if order["numpy_site"] is not None:
+        sys.path.append(order["numpy_site"])
+        importlib.import_module("numpy")
+    _own_size = _address_space()
     level = order["isolation"]
-    sys.path[:] = [path for path in sys.path if os.path.isdir(path)]
     try:
-        isolation.enter(level, order, lambda: _ask_parent(control))
+        isolation.enter(level, order["numpy_site"], lambda: _ask_parent(control))
     except OSError as error:
         control.send(marshal.dumps({"fault": str(error)}))
         return
@@ -91,7 +96,7 @@ def _one_candidate(
     control: socket.socket, level: str, limits: dict[str, int], descriptors: list[int]
 ) -> dict[str, Any]:
     try:
-        pid = os.fork()
+        pid = _fork()
     except OSError as error:
         return {"fault": f"fork: {error}"}
     if pid == 0:
@@ -106,8 +111,19 @@ def _one_candidate(
     finally:
         os.close(child)
     _, status, usage = os.wait4(pid, 0)
-    isolation.sweep(level, pid)
-    return {"status": status, "cpu_s": usage.ru_utime + usage.ru_stime, "max_rss_kb": usage.ru_maxrss}
+    retire = not isolation.sweep(level, pid)
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return {"status": status, "cpu_s": cpu_s, "max_rss_kb": usage.ru_maxrss, "retire": retire}
+
+
+def _fork() -> int:
+    """Fork, with patience: elsewhere on the machine a bomb may be going off, and it will be over soon."""
+    for pause_s in (0.01, 0.1, 0.5, 2.0):
+        try:
+            return os.fork()
+        except BlockingIOError:  # EAGAIN
+            time.sleep(pause_s)
+    return os.fork()
 
 
 def _become_candidate(level: str, limits: dict[str, int], descriptors: list[int]) -> None:
@@ -129,6 +145,9 @@ def _become_candidate(level: str, limits: dict[str, int], descriptors: list[int]
 
 def _limit(limits: dict[str, int]) -> None:
     for name, value in limits.items():
+        number = getattr(resource, name)
         if name == "RLIMIT_AS":
             value += _own_size
-        resource.setrlimit(getattr(resource, name), (value, value))
+        hard = resource.getrlimit(number)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (value, value))
