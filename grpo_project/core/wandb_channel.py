@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grpo_project.core.wandb_delivery import EXIT_REFUSED, Pace
+from grpo_project.core.processes import kill
+from grpo_project.core.wandb_delivery import CLIENT_PROCESS, EXIT_REFUSED, Pace
 from grpo_project.core.wandb_environment import redact
 from grpo_project.core.wandb_segments import Segment
 from grpo_project.core.wandb_state import SegmentState
@@ -84,15 +85,18 @@ class Channel:
     def kill(self) -> None:
         """End the delivery and its wandb-core at once. Rows that were not confirmed are delivered by the next one."""
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
+        # wandb-core has a session of its own and goes on sending for some seconds. What it sends between two answers
+        # that the next client gets on opening the run would shift that client's lines.
+        kill(self.state.core_pids, CLIENT_PROCESS)
+        self.state.core_pids = []
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "grpo_project.core.wandb_delivery", str(self.output_dir), self.segment.run_id]
         command += ["--trainer-pid", str(self.trainer_pid), "--pace", json.dumps(asdict(self.pace))]
         pipe = subprocess.PIPE
-        # A group of its own: killing it takes wandb-core along, which could otherwise still be writing.
+        kill(self.state.core_pids, CLIENT_PROCESS)  # of an uploader that was killed
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
@@ -134,7 +138,7 @@ class Channel:
             return False
         if "opened" in message:
             state.opened = sorted({*state.opened, message["opened"]})
-            state.url = message["url"]
+            state.url, state.core_pids = message["url"], message["core_pids"]
         if "delivered" in message:
             state.delivered, state.delivered_step = message["delivered"], message["delivered_step"]
         if "confirmed" in message:

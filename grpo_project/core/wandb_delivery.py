@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grpo_project.core.processes import children, kill
 from grpo_project.core.run_directory import RunPaths
 from grpo_project.core.wandb_environment import base_url
 from grpo_project.core.wandb_rows import STEP_METRIC, Row, SegmentRows
 from grpo_project.core.wandb_segments import Segment, read_segments, valid_steps
 from grpo_project.core.wandb_state import SegmentState, read_state
 
+CLIENT_PROCESS = "wandb-core"
 EXIT_FAILED = 1
 EXIT_STALLED = 3
 EXIT_REFUSED = 4
@@ -121,7 +123,7 @@ class Delivery:
 
         reopened = self.state.opened != []
         self.run = self.open(wandb)
-        say(opened=self.segment.attempts[-1], url=self.run.url)
+        say(opened=self.segment.attempts[-1], url=self.run.url, core_pids=children(os.getpid()))
         start = int(self.run.starting_step)
         self.watch = ServerWatch(self.run.path, min(1.0, self.pace.confirm_s))
         self.watch.start()
@@ -250,7 +252,7 @@ class Delivery:
     def finish(self, held: int) -> None:
         """Have everything confirmed and, unless a row is held back for a later attempt, read it back."""
         assert self.end is not None
-        # First the confirmation: the client's own finish gives up in an outage, or returns at once after a fatal status.
+        # First the confirmation: the client's finish gives up in an outage, and returns at once after a fatal status.
         self.progress_at = time.monotonic()
         while self.sent:
             self.watch.ask()
@@ -289,7 +291,7 @@ class Delivery:
         while select.select([sys.stdin], [], [], 0)[0]:
             line = sys.stdin.readline()
             if not line:
-                os.killpg(0, signal.SIGKILL)  # the uploader is gone: another one may already be at work
+                end_at_once()  # the uploader is gone: another one may already be at work
             word, close, exit_code = line.split()
             assert word == "end"
             self.end = (close == "1", int(exit_code))
@@ -340,7 +342,13 @@ def guard(parent: int) -> None:
     """Kill this process and its wandb-core once the uploader is gone, even while the client blocks."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
+    end_at_once()
+
+
+def end_at_once() -> None:
+    """Kill wandb-core, which would go on sending for some seconds, and then this process."""
+    kill(children(os.getpid()), CLIENT_PROCESS, wait_s=0)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def private_stdout() -> None:

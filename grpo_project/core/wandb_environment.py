@@ -73,7 +73,7 @@ def has_key(environment: Mapping[str, str] = os.environ) -> bool:
             entries = netrc.netrc(path)
         except (OSError, netrc.NetrcParseError):
             continue  # as the client does: an unreadable file holds no key
-        if any(name in entries.hosts for name in hosts):
+        if any(entries.hosts[name][2] for name in hosts if name in entries.hosts):  # the password is the key
             return True
     return False
 

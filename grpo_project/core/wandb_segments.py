@@ -156,6 +156,24 @@ def record_segment(output_dir: Path, attempt: int, segment: Segment) -> None:
     append_event(output_dir, attempt, EVENT, **told)
 
 
+def adopt_segments(output_dir: Path, project: str | None, opened: set[str]) -> None:
+    """Give a W&B run to attempts that were never tracked, and ``project`` to runs that nothing was uploaded of yet.
+
+    Args:
+        opened: ids of the W&B runs that exist on the server.
+    """
+    segments = read_segments(output_dir)
+    if not segments:
+        attempts = sorted(read_attempts(RunPaths(output_dir).events))
+        planned = plan_segment(output_dir, -1, None, "new", project=project, name=None, config={})
+        for attempt in attempts:
+            record_segment(output_dir, attempt, replace(planned, policy="same" if attempt else "new"))
+    for segment in segments:
+        if project is not None and segment.project != project and segment.run_id not in opened:
+            for attempt in segment.attempts:
+                record_segment(output_dir, attempt, replace(segment, project=project))
+
+
 def valid_steps(output_dir: Path, segment: Segment) -> dict[int, int]:
     """For each attempt of the segment that a later one cut short: the last step that still counts."""
     known = read_attempts(RunPaths(output_dir).events)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from grpo_project.core.processes import command_line
 from grpo_project.core.record import encode
 from grpo_project.core.run_directory import RunPaths
 from grpo_project.core.wandb_rows import Row, SegmentRows
@@ -46,6 +47,8 @@ class SegmentState:
     last_error: str | None = None
     error_since: float | None = None
     restarts: int = 0
+    core_pids: list[int] = field(default_factory=list)
+    """The client's own processes; they outlive their parent by some seconds unless killed."""
 
     def failed(self, error: str) -> None:
         """Note an error; since when is kept over repetitions."""
@@ -130,13 +133,7 @@ def sync_status(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 def uploader_alive(state: SyncState) -> bool:
     """Whether the uploader that wrote ``state`` still runs (on this machine)."""
-    if state.uploader_pid is None:
-        return False
-    try:
-        command = Path(f"/proc/{state.uploader_pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"wandb_uploader" in command
+    return state.uploader_pid is not None and "wandb_uploader" in command_line(state.uploader_pid)
 
 
 def write_backup(output_dir: Path, segments: list[Segment], state: SyncState) -> None:
@@ -177,7 +174,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _segment_status(root: Path, segment: Segment, state: SegmentState) -> dict[str, Any]:
     pending = sum(1 for _ in pending_rows(root, segment, state))
     return {
-        **{key: value for key, value in asdict(state).items() if key not in ("restart", "opened")},
+        **{key: value for key, value in asdict(state).items() if key not in ("restart", "opened", "core_pids")},
         "project": segment.project,
         "name": segment.name,
         "policy": segment.policy,

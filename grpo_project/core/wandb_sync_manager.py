@@ -147,9 +147,9 @@ class WandBSyncManager:
     def _keep_rank_row(self, step: int | None, data: Mapping[str, Any]) -> None:
         path = self.output_dir / "journal" / f"rank-{self.rank}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        row = {"step": step, "time": round(time.time(), 3), **{str(key): value for key, value in data.items()}}
+        row = {"step": step, "time": round(time.time(), 3), **json_values(data)}
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, default=repr) + "\n")
+            file.write(json.dumps(row) + "\n")
 
     def _start_uploader(self) -> None:
         self.output_dir.joinpath("wandb").mkdir(exist_ok=True)
@@ -280,7 +280,7 @@ def initialize_wandb_sync_manager(
             *(root, journal.attempt, resume_step, policy),
             project=project_name,
             name=run_name,
-            config=safe_config(config or {}),
+            config=json_values(config or {}),
             force_new=force_new,
         )
         record_segment(root, journal.attempt, segment)
@@ -318,6 +318,8 @@ def safe_wandb_log(data: Mapping[str, Any], step: int) -> bool:
 
 def whole_step(step: Any) -> int | None:
     """``step`` as a whole number from 0 on (numpy and torch scalars too), or None."""
+    if isinstance(step, str | bytes):
+        return None
     try:
         whole = operator.index(step)
     except TypeError:
@@ -339,9 +341,9 @@ def distributed_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def safe_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` in JSON's types, the rest as text, and without the API key."""
-    return json.loads(redact(json.dumps({str(key): plain_or_text(value) for key, value in config.items()})))
+def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` in JSON's types, the rest as text, and without the API key."""
+    return json.loads(redact(json.dumps({str(key): plain_or_text(value) for key, value in values.items()})))
 
 
 def plain_or_text(value: Any) -> Any:

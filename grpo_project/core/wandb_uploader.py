@@ -25,6 +25,7 @@ from grpo_project.core.wandb_channel import Channel
 from grpo_project.core.wandb_delivery import Pace
 from grpo_project.core.wandb_segments import Segment, as_new_run, read_segments, record_segment
 from grpo_project.core.wandb_state import pending_rows, read_state, write_backup, write_state
+from grpo_project.errors import TrackingError
 
 EXIT_PENDING = 3
 TICK_S = 0.25
@@ -64,12 +65,16 @@ class Uploader:
         self.segments = read_segments(output_dir)
         self.channels = [self._channel(segment) for segment in self.segments]
 
-    def run(self) -> int:
-        """Work until everything is delivered or time is up. Returns 0 when nothing is pending, else EXIT_PENDING."""
+    def run(self, seconds: float = float("inf")) -> int:
+        """Work until everything is delivered or time is up. Returns 0 when nothing is pending, else EXIT_PENDING.
+
+        Args:
+            seconds: the limit of an uploader without a live trainer; with one, the trainer's end sets it.
+        """
         self.state.mode, self.state.uploader_pid = "online", os.getpid()
         write_state(self.output_dir, self.state)
         if self.live is None:
-            self._finish(close=True, exit_code=0, seconds=float("inf"))
+            self._finish(close=True, exit_code=0, seconds=seconds)
         while True:
             self._listen()
             changed = any([channel.tick() for channel in self._active()])
@@ -204,7 +209,7 @@ def take_over(paths: RunPaths) -> FileLock:
     """Become the one uploader of the run directory; one that still drains an earlier attempt makes way.
 
     Raises:
-        BlockingIOError: another uploader does not make way.
+        TrackingError: another uploader does not make way.
     """
     deadline = time.monotonic() + HANDOVER_S
     while True:
@@ -212,9 +217,11 @@ def take_over(paths: RunPaths) -> FileLock:
             lock = FileLock(paths.wandb / "uploader.lock")
             handover(paths).unlink(missing_ok=True)
             return lock
-        except BlockingIOError:
+        except BlockingIOError as error:
             if time.monotonic() > deadline:
-                raise
+                raise TrackingError(
+                    f"another uploader works on {paths.root} and does not end; try again later"
+                ) from error
             handover(paths).touch()
             time.sleep(0.2)
 

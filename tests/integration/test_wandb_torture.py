@@ -1,5 +1,6 @@
 """Every step exactly once, whatever dies: the real client, a loopback server, kills and faults of every kind."""
 
+import contextlib
 import json
 import os
 import random
@@ -12,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from grpo_project.core.processes import children, command_line
 from grpo_project.core.run_directory import Run
 from grpo_project.core.wandb_loopback import API_KEY, LoopbackServer
 
 SUPPORT = Path(__file__).parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 
-import processes  # noqa: E402
 from tracked_loop import expected_row  # noqa: E402
 
 PACE = {
@@ -35,11 +36,12 @@ FAULTS += [("hang", 1), ("ack_lost", 3), ("delay", 2)]
 
 
 class Torture:
-    """Runs the loop to its end, killing and breaking things at steps that a seed chose."""
+    """Runs the loop to its end, killing and breaking things at steps drawn from a seed."""
 
-    def __init__(self, folder: Path, server: LoopbackServer, policy: str, steps: int, seed: int) -> None:
+    def __init__(self, folder: Path, server: LoopbackServer, policy: str, steps: int, step_s: float) -> None:
         self.folder, self.server, self.policy, self.steps = folder, server, policy, steps
-        self.random = random.Random(seed)
+        self.step_s = step_s
+        self.random = random.Random(steps)
         self.done: Counter[str] = Counter()
 
     def plan(self, uploader_kills: int, trainer_kills: int, faults: int) -> dict[int, list]:
@@ -60,7 +62,8 @@ class Torture:
         """The status that the last attempt printed."""
         while True:
             command = [sys.executable, SUPPORT / "tracked_loop.py", self.folder, str(self.steps)]
-            command += ["--policy", self.policy, "--pace", json.dumps(PACE), "--timeout-s", "90"]
+            command += ["--policy", self.policy, "--pace", json.dumps(PACE), "--timeout-s", "120"]
+            command += ["--step-s", str(self.step_s)]
             environment = {**os.environ, **self.server.environment}
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as loop:
                 for line in loop.stdout:
@@ -86,12 +89,19 @@ class Torture:
         self.done[what] += 1
 
     def kill(self, which: str) -> None:
-        uploaders = processes.find("wandb_uploader", str(self.folder))
-        deliveries = processes.find("wandb_delivery", str(self.folder))
-        cores = [pid for delivery in deliveries for pid in processes.children(delivery)]
+        uploaders = self.find("wandb_uploader")
+        deliveries = self.find("wandb_delivery")
+        cores = [pid for delivery in deliveries for pid in children(delivery)]
         number = signal.SIGSTOP if which == "freeze" else signal.SIGKILL
         targets = {"uploader": uploaders, "delivery": deliveries, "core": cores, "freeze": cores}[which]
-        self.done["uploader killed"] += bool(processes.send(number, targets or uploaders))
+        for pid in targets or uploaders:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+                self.done["uploader killed"] += 1
+
+    def find(self, module: str) -> list[int]:
+        commands = {int(folder.name): command_line(int(folder.name)) for folder in Path("/proc").glob("[0-9]*")}
+        return [pid for pid, command in commands.items() if module in command and str(self.folder) in command]
 
 
 def check(torture: Torture, status: dict, trainer_kills: int) -> None:
@@ -108,7 +118,7 @@ def check(torture: Torture, status: dict, trainer_kills: int) -> None:
     last: dict[int, dict] = {}
     for segment in status["segments"]:
         sent = torture.server.run(segment["run_id"])
-        assert sent.overwritten == []
+        assert (sent.overwritten, len(sent.steps)) == ([], len(set(sent.steps)))
         assert sent.state == "finished"
         first = (segment["branch_step"] or 0) + 1
         assert sent.steps == list(range(first, sent.steps[-1] + 1))
@@ -127,7 +137,7 @@ def values_of(row: dict) -> dict:
 @pytest.mark.parametrize("policy", ["same", "new"])
 def test_a_short_torture(tmp_path, policy):
     with LoopbackServer() as server:
-        torture = Torture(tmp_path / "run", server, policy, steps=150, seed=1)
+        torture = Torture(tmp_path / "run", server, policy, steps=150, step_s=0.04)
         plan = torture.plan(uploader_kills=2, trainer_kills=1, faults=2)
         status = torture.run(plan)
         check(torture, status, trainer_kills=1)
@@ -140,10 +150,10 @@ def test_a_short_torture(tmp_path, policy):
 @pytest.mark.parametrize("policy", ["same", "new"])
 def test_the_long_torture(tmp_path, policy, line_count):
     with LoopbackServer(line_count=line_count) as server:
-        torture = Torture(tmp_path / "run", server, policy, steps=500, seed=2)
+        torture = Torture(tmp_path / "run", server, policy, steps=500, step_s=0.1)
         plan = torture.plan(uploader_kills=8, trainer_kills=2, faults=len(FAULTS))
         status = torture.run(plan)
         check(torture, status, trainer_kills=2)
-        assert torture.done["uploader killed"] == 8
+        assert torture.done["uploader killed"] >= 8
         assert torture.done["trainer"] == 2
         assert sum(server.hits.values()) >= 10
