@@ -48,7 +48,9 @@ class Curriculum:
         self.problems = problems
         self.settings = settings
         self.stages = settings.all_stages
-        self._threshold_override = threshold
+        self._thresholds = [
+            stage.threshold if threshold is None or stage.threshold is None else threshold for stage in self.stages
+        ]
         self._index_of = {problem.id: i for i, problem in enumerate(problems)}
         self._pools = [[i for i, p in enumerate(problems) if stage.selects(p)] for stage in self.stages]
         self._sizes = [len(pool) for pool in self._pools]
@@ -58,7 +60,6 @@ class Curriculum:
         self._diagnosis = Diagnosis(evaluation_interval)
         self._stall = Stall(on_stall or settings.on_stall, settings.patience)
         self._pending: deque[Draw] = deque(maxlen=MAX_PENDING)
-        self._relaxed = [0.0] * len(self.stages)
         self._current = self._first_stage()
         self._entered_at = 0
         self._evaluations = 0
@@ -203,7 +204,7 @@ class Curriculum:
             "diagnosis": self._diagnosis.state_dict(),
             "stall": self._stall.state_dict(),
             "pending": [list(draw) for draw in self._pending],
-            "relaxed": list(self._relaxed),
+            "thresholds": list(self._thresholds),
             "current": self._current,
             "entered_at": self._entered_at,
             "evaluations": self._evaluations,
@@ -232,7 +233,7 @@ class Curriculum:
         self._diagnosis.load_state_dict(state["diagnosis"])
         self._stall.load_state_dict(state["stall"])
         self._pending = deque((Draw(*draw) for draw in state["pending"]), maxlen=MAX_PENDING)
-        self._relaxed = list(state["relaxed"])
+        self._thresholds = list(state["thresholds"])
         self._current = state["current"]
         self._entered_at = state["entered_at"]
         self._evaluations = state["evaluations"]
@@ -309,12 +310,15 @@ class Curriculum:
         self._stall.reset()
         if action == "advance" and following is not None:
             return self._enter(following, "advance", step, reason, missing, "on_stall advance")
+        lowered = max(0.0, self._threshold_of(self._current) - self._stall.relax_by)
         if action == "relax":
-            self._relaxed[self._current] += self._stall.relax_by
-            reason += f" The threshold is now {self.threshold:.2f}."
+            reason += f" The threshold is lowered to {lowered:.2f}."
+        decision = self._decision("hold", step, self._current, reason, missing, f"on_stall {action}")
+        if action == "relax":
+            self._thresholds[self._current] = lowered
         if action == "stop":
             self._stop_reason = f"{reason} Missing to advance: {missing}."
-        return self._decision("hold", step, self._current, reason, missing, f"on_stall {action}")
+        return decision
 
     def _enter(self, target: int, action: Action, step: int, reason: str, missing: str, cause: str) -> Decision:
         decision = self._decision(action, step, target, reason, missing, cause)
@@ -346,10 +350,9 @@ class Curriculum:
         return self._gate.has_fallen(index, self.stages[index], below)
 
     def _threshold_of(self, index: int) -> float:
-        stage = self.stages[index]
-        base = self._threshold_override if self._threshold_override is not None else stage.threshold
-        assert base is not None, "only the last stage has no threshold"
-        return max(0.0, base - self._relaxed[index])
+        threshold = self._thresholds[index]
+        assert threshold is not None, "only the last stage has no threshold"
+        return threshold
 
     @property
     def _is_final(self) -> bool:

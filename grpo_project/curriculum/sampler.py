@@ -2,7 +2,7 @@
 
 A draw is a *probe* if its problem was drawn uniformly from its stage. Only probes are evidence for a gate: a sampler
 that prefers problems which are solved half of the time would make every stage look half solved. The learnable sampler
-therefore draws a fixed share of its problems uniformly, which also keeps every problem alive.
+therefore goes on drawing a share of its problems uniformly, which also keeps every problem alive.
 """
 
 from __future__ import annotations
@@ -105,26 +105,35 @@ class UniformSampler(StagedSampler):
 
 
 class LearnableSampler:
-    """A stage by its share, then a problem by p(1-p), the variance of its pass rate.
+    """Prefers what is solved half of the time: by p(1-p), the variance of its pass rate, among stages and in them.
 
     A group's mean squared advantage, before it is normalised, is the variance of its rewards; with rewards of 0 and 1
-    that is p(1-p), largest for problems that are solved half of the time (LILO, arXiv 2502.12272). p is a Beta
-    posterior for each problem, which forgets: a visit keeps ``memory`` of the earlier counts, since the model changes.
-    Its expected p(1-p) is ab / ((a+b)(a+b+1)), a two-line update. A group whose rewards were all alike counts as solved
-    or as hopeless, whichever is nearer: it taught nothing, even if every completion passed the same half of the tests.
+    that is p(1-p), largest for problems that are solved half of the time (LILO, arXiv 2502.12272).
+
+    *Stages*: a stage's share is weighted by the square of its learnability, the running mean of 4 p(1-p) over its
+    probes. The square leans clearly towards the most learnable (what was tried: ``docs/curriculum.md``).
+
+    *Problems*: p is a Beta posterior for each problem, which forgets: a visit keeps ``memory`` of the earlier counts,
+    since the model changes. Its expected p(1-p) is ab / ((a+b)(a+b+1)). A group whose rewards were all alike counts as
+    solved or as hopeless, whichever is nearer: it taught nothing, even if each completion passed the same half of the
+    tests. The estimates choose as far as there are any: in a stage of which the part v has been visited, a draw goes by
+    them with chance ``(1 - probe_share) * v``, and is a probe otherwise.
 
     A draw costs O(log N), and so does an observation.
     """
 
     scale = 4000  # weights are whole numbers: p = 1/2 gives 1,000
-    prior = 1.0  # Beta(1, 1): an unvisited problem weighs two thirds of a perfectly balanced one
+    prior = 0.5  # Jeffreys': an unvisited problem weighs half of what a perfectly balanced one does
+    stage_memory = 0.9  # of a stage's learnability, at each of its probes
+    stage_floor = 0.1  # learnability that a stage is given at least, so that it goes on being probed
 
     def __init__(
-        self, pools: Sequence[Sequence[int]], n_problems: int, probe_share: float = 0.5, memory: float = 0.5
+        self, pools: Sequence[Sequence[int]], n_problems: int, probe_share: float = 0.5, memory: float = 0.75
     ) -> None:
         self.probe_share = probe_share
         self.memory = memory
         self._pools = pools
+        self._learnability = [1.0] * len(pools)
         self._counts: dict[int, tuple[float, float]] = {}  # problem -> (a, b) of its Beta, of visited problems
         self._positions = []  # for each pool: problem -> position in it, or -1
         for pool in pools:
@@ -135,11 +144,21 @@ class LearnableSampler:
         self._reset_weights()
 
     def draw(self, shares: Sequence[float], rng: Random) -> Draw:
-        stage = pick(shares, rng)
+        stage = pick(self.stage_weights(shares), rng)
         pool, tree = self._pools[stage], self._trees[stage]
-        if rng.random() < self.probe_share:
+        if rng.random() < self._probe_chance(stage):
             return Draw(rng.choice(pool), stage, True)
         return Draw(pool[tree.find(rng.randrange(tree.total))], stage, False)
+
+    def stage_weights(self, shares: Sequence[float]) -> list[float]:
+        """The shares, weighted by learnability; they don't add up to 1."""
+        return [
+            share * max(learnability, self.stage_floor) ** 2
+            for share, learnability in zip(shares, self._learnability, strict=True)
+        ]
+
+    def _probe_chance(self, stage: int) -> float:
+        return 1.0 - (1.0 - self.probe_share) * self._visited[stage] / len(self._pools[stage])
 
     def observe(self, draw: Draw, outcome: Outcome) -> None:
         p = outcome.pass_rate if outcome.varied else float(outcome.pass_rate >= 0.5)
@@ -147,8 +166,12 @@ class LearnableSampler:
         a = self.prior + self.memory * (a - self.prior) + outcome.size * p
         b = self.prior + self.memory * (b - self.prior) + outcome.size * (1.0 - p)
         self._set_counts(draw.problem, a, b)
+        if draw.probe:
+            old = self._learnability[draw.stage]
+            self._learnability[draw.stage] = old + (1.0 - self.stage_memory) * (4.0 * p * (1.0 - p) - old)
 
     def _set_counts(self, problem: int, a: float, b: float) -> None:
+        is_first_visit = problem not in self._counts
         self._counts[problem] = (a, b)
         weight = self._weight(a, b)
         for stage, positions in enumerate(self._positions):
@@ -157,12 +180,14 @@ class LearnableSampler:
                 histogram[tree[positions[problem]]] -= 1
                 histogram[weight] += 1
                 tree.set(positions[problem], weight)
+                self._visited[stage] += is_first_visit
 
     def _weight(self, a: float, b: float) -> int:
         return max(1, round(self.scale * a * b / ((a + b) * (a + b + 1.0))))
 
     def _reset_weights(self) -> None:
         unvisited = self._weight(self.prior, self.prior)
+        self._visited = [0] * len(self._pools)
         self._trees = [FenwickTree([unvisited] * len(pool)) for pool in self._pools]
         self._histograms = [array("q", [0]) * (self.scale // 4 + 1) for _ in self._pools]  # weight -> problems
         for pool, histogram in zip(self._pools, self._histograms, strict=True):
@@ -176,17 +201,21 @@ class LearnableSampler:
         size, total = len(self._pools[stage]), self._trees[stage].total
         if size < 2:
             return 1.0
-        entropy = 0.0
+        entropy, probe = 0.0, self._probe_chance(stage)
         for weight, count in enumerate(self._histograms[stage]):
             if count:
-                q = self.probe_share / size + (1.0 - self.probe_share) * weight / total
+                q = probe / size + (1.0 - probe) * weight / total
                 entropy -= count * q * math.log(q)
         return entropy / math.log(size)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"counts": [[problem, a, b] for problem, (a, b) in self._counts.items()]}
+        return {
+            "learnability": list(self._learnability),
+            "counts": [[problem, a, b] for problem, (a, b) in self._counts.items()],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._learnability = list(state["learnability"])
         self._counts.clear()
         self._reset_weights()
         for problem, a, b in state["counts"]:

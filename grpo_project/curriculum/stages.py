@@ -29,10 +29,10 @@ class Stage:
     """Evaluations that the threshold gate averages."""
     max_steps: int | None = None
     """Optimizer steps after which it is left whatever the evidence."""
-    rehearsal: float = 0.2
+    rehearsal: float = 0.3
     """Share of a batch for earlier stages, against forgetting."""
-    preview: float = 0.3
-    """Share of a batch for later stages."""
+    preview: float = 0.4
+    """Share of a batch for later stages, so that they don't come as a surprise."""
 
     def selects(self, problem: Problem) -> bool:
         if self.levels and problem.level not in self.levels:
@@ -48,29 +48,26 @@ DEFAULT_STAGES = tuple(
 )
 """One stage a level. Harder levels ask for less: waiting for 70% of the expert level would hold everything up."""
 
-MIXED = Stage("mixed", rehearsal=0.0, preview=0.0)
-"""The last stage: all problems, never left."""
+MIXED = Stage("mixed", rehearsal=0.8, preview=0.0)
+"""The last stage: all problems, never left. Most of a batch goes to the other stages in equal parts."""
 
 
 def batch_shares(stages: Sequence[Stage], sizes: Sequence[int], current: int) -> list[float]:
     """The share of each stage in a batch while ``current`` is trained; they add up to 1, empty stages get none.
 
-    Earlier stages divide the current one's ``rehearsal`` share and later ones its ``preview`` share, in proportion to
-    1/distance. Where one side has no problems, the other takes its share too. Stages without a threshold (the mixed
-    one) hold no problems of their own, so they take no part before it is their turn.
+    Earlier stages have the current one's ``rehearsal`` share in equal parts, later ones its ``preview`` share. Where
+    one side has no problems, the other takes its share too. A stage without a threshold (the mixed one) has no problems
+    of its own, so it takes no part before it is its turn.
     """
     stage = stages[current]
     others = [i for i, size in enumerate(sizes) if size and i != current and stages[i].threshold is not None]
-    earlier = {i: 1 / (current - i) for i in others if i < current}
-    later = {i: 1 / (i - current) for i in others if i > current}
-    shared = stage.rehearsal + stage.preview
-    rehearsal = stage.rehearsal if later else shared
-    preview = stage.preview if earlier else shared
+    earlier = [i for i in others if i < current]
+    later = [i for i in others if i > current]
+    both = stage.rehearsal + stage.preview
     shares = [0.0] * len(stages)
-    for weights, share in ((earlier, rehearsal), (later, preview)):
-        total = sum(weights.values())
-        for i, weight in weights.items():
-            shares[i] = share * weight / total
+    for side, share in ((earlier, stage.rehearsal if later else both), (later, stage.preview if earlier else both)):
+        for i in side:
+            shares[i] = share / len(side)
     shares[current] = 1.0 - sum(shares)
     return shares
 
