@@ -48,9 +48,7 @@ class Curriculum:
         self.problems = problems
         self.settings = settings
         self.stages = settings.all_stages
-        self._thresholds = [
-            stage.threshold if threshold is None or stage.threshold is None else threshold for stage in self.stages
-        ]
+        self._threshold_override = threshold
         self._index_of = {problem.id: i for i, problem in enumerate(problems)}
         self._pools = [[i for i, p in enumerate(problems) if stage.selects(p)] for stage in self.stages]
         self._sizes = [len(pool) for pool in self._pools]
@@ -60,6 +58,7 @@ class Curriculum:
         self._diagnosis = Diagnosis(evaluation_interval)
         self._stall = Stall(on_stall or settings.on_stall, settings.patience)
         self._pending: deque[Draw] = deque(maxlen=MAX_PENDING)
+        self._lowered = [0.0] * len(self.stages)  # by --on_stall relax
         self._current = self._first_stage()
         self._entered_at = 0
         self._evaluations = 0
@@ -204,7 +203,7 @@ class Curriculum:
             "diagnosis": self._diagnosis.state_dict(),
             "stall": self._stall.state_dict(),
             "pending": [list(draw) for draw in self._pending],
-            "thresholds": list(self._thresholds),
+            "lowered": list(self._lowered),
             "current": self._current,
             "entered_at": self._entered_at,
             "evaluations": self._evaluations,
@@ -233,7 +232,7 @@ class Curriculum:
         self._diagnosis.load_state_dict(state["diagnosis"])
         self._stall.load_state_dict(state["stall"])
         self._pending = deque((Draw(*draw) for draw in state["pending"]), maxlen=MAX_PENDING)
-        self._thresholds = list(state["thresholds"])
+        self._lowered = list(state["lowered"])
         self._current = state["current"]
         self._entered_at = state["entered_at"]
         self._evaluations = state["evaluations"]
@@ -315,7 +314,7 @@ class Curriculum:
             reason += f" The threshold is lowered to {lowered:.2f}."
         decision = self._decision("hold", step, self._current, reason, missing, f"on_stall {action}")
         if action == "relax":
-            self._thresholds[self._current] = lowered
+            self._lowered[self._current] += self._stall.relax_by
         if action == "stop":
             self._stop_reason = f"{reason} Missing to advance: {missing}."
         return decision
@@ -350,9 +349,10 @@ class Curriculum:
         return self._gate.has_fallen(index, self.stages[index], below)
 
     def _threshold_of(self, index: int) -> float:
-        threshold = self._thresholds[index]
-        assert threshold is not None, "only the last stage has no threshold"
-        return threshold
+        own = self.stages[index].threshold
+        base = own if self._threshold_override is None else self._threshold_override
+        assert base is not None, "only the last stage has no threshold"
+        return max(0.0, base - self._lowered[index])
 
     @property
     def _is_final(self) -> bool:

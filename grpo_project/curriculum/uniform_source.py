@@ -10,6 +10,8 @@ from grpo_project.curriculum.diagnosis import Alarm, Diagnosis, GroupResult
 from grpo_project.errors import CheckpointError
 from grpo_project.problems.problem import Problem
 
+NAMES = ["none"]  # in a state, where a curriculum's has its gate, sampler and stages
+
 
 class UniformSource:
     """The same seam as ``Curriculum``, so that the trainer needs no branches. Every problem comes once an epoch."""
@@ -77,6 +79,7 @@ class UniformSource:
 
     def state_dict(self) -> dict[str, Any]:
         return {
+            "names": NAMES,
             "problems": len(self.problems),
             "seed": self._seed,
             "epoch": self._epoch,
@@ -92,10 +95,10 @@ class UniformSource:
         Raises:
             CheckpointError: the state is of a curriculum, or of another number of problems.
         """
-        if "epoch" not in state or state["problems"] != len(self.problems):
+        if state["names"] != NAMES or state["problems"] != len(self.problems):
             raise CheckpointError(
-                f"the checkpoint was made with {'another number of problems' if 'epoch' in state else 'a curriculum'}, "
-                f"this run has {len(self.problems)} problems and none; resume with the same configuration and data"
+                f"the checkpoint's curriculum is {', '.join(state['names'])} over {state['problems']} problems, this "
+                f"run has none, over {len(self.problems)}; resume with the same configuration and data"
             )
         self._seed = state["seed"]
         self._epoch = state["epoch"]

@@ -126,3 +126,7 @@ def restored(curriculum: Curriculum, fresh: Curriculum) -> Curriculum:
     """``fresh`` with the state of ``curriculum``, as a checkpoint carries it: through JSON."""
     fresh.load_state_dict(json.loads(json.dumps(curriculum.state_dict(), allow_nan=False)))
     return fresh
+
+
+HELDOUT_RATES = dict(zip(LEVELS, ((0.75, 8), (0.625, 8), (0.5, 8), (0.375, 8), (0.25, 8)), strict=True))
+"""An evaluation of 40 problems, by level."""

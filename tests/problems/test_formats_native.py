@@ -138,3 +138,14 @@ def test_mbpp_rows_with_faults(tmp_path):
     assert "row 2, field tests: is empty" in message
     assert "row 3, field test_list: is not a list of assert statements" in message
     assert "row 4, field test: is not a field of MBPP as published" in message
+
+
+def test_the_documented_problems_load(tmp_path):
+    document = (Path(__file__).parents[2] / "docs" / "problem-format.md").read_text(encoding="utf-8")
+    examples = [block.split("```")[0] for block in document.split("```json\n")[1:]]
+    rows = [json.loads(block) for block in examples if block.startswith("{")]
+    assert len(rows) == 5
+    options = json.loads("{" + ",".join(block for block in examples if not block.startswith("{")) + "}")
+    assert set(options) == {"compare", "checker"}
+    rows.append(rows[0] | {"id": "options"} | options)
+    assert [p.id for p in load_problems(write(tmp_path, *rows))] == [row["id"] for row in rows]
