@@ -21,12 +21,9 @@ from typing import Any
 
 from grpo_project.errors import DataError
 from grpo_project.problems.faults import Faults, json_type
-from grpo_project.problems.identity import check_disjoint, dataset_fingerprint, problem_fingerprint
 from grpo_project.problems.native import read_native
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.published import is_humaneval, is_mbpp, read_humaneval, read_mbpp
-
-__all__ = ["check_disjoint", "dataset_fingerprint", "load_problems", "problem_fingerprint"]
 
 logger = logging.getLogger("grpo_project")
 
