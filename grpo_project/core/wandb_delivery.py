@@ -395,7 +395,7 @@ def server_answers() -> bool:
     import wandb
 
     try:
-        return bool(wandb.Api(timeout=10).viewer)
+        return bool(wandb.Api(timeout=10).default_entity)
     except Exception:  # noqa: BLE001 - the client raises many types; any of them means "no"
         return False
 

@@ -297,12 +297,19 @@ class LoopbackServer:
 
     def bucket(self, run: LoopbackRun) -> dict[str, Any]:
         rows = self.visible(run)
+        # Without the telemetry field the client takes the run for one that never started, and begins at line 0.
+        known = run.config.get("_wandb", {}).get("value", {})
+        started = json.dumps({"t": known["t"]} if "t" in known else {})
         return {
             **{"id": base64.b64encode(run.name.encode()).decode(), "name": run.name, "displayName": run.display_name},
             **{"description": None, "config": json.dumps(run.config), "sweepName": None, "tags": [], "notes": None},
             **{"project": self.project(run.project), "historyLineCount": len(rows), "eventsLineCount": 0},
             **{"logLineCount": 0, "historyTail": json.dumps([json.dumps(strict(row)) for row in rows[-1:]])},
-            **{"eventsTail": "[]", "summaryMetrics": json.dumps(strict(rows[-1] if rows else {})), "wandbConfig": "{}"},
+            **{
+                "eventsTail": "[]",
+                "summaryMetrics": json.dumps(strict(rows[-1] if rows else {})),
+                "wandbConfig": started,
+            },
         }
 
     def project(self, name: str) -> dict[str, Any]:

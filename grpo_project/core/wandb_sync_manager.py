@@ -28,6 +28,7 @@ from typing import Any
 
 from grpo_project.core.journal import Journal, next_attempt
 from grpo_project.core.record import plain
+from grpo_project.core.run_directory import Run
 from grpo_project.core.wandb_delivery import Pace
 from grpo_project.core.wandb_environment import find_mode, redact
 from grpo_project.core.wandb_segments import choose_policy, plan_segment, record_segment
@@ -115,6 +116,9 @@ class WandBSyncManager:
             failing = sys.exc_info()[0] is not None or getattr(sys, "last_value", None) is not None
             self._drain(int(failing) if exit_code is None else exit_code, timeout_s)
         status = self.get_sync_status()
+        for event in Run.open(self.output_dir).events("wandb_policy_replaced"):
+            if event["attempt"] == self.journal.attempt:
+                logger.warning("%s; its rows are in a new run of the group", event["reason"])
         if self._owns_journal:
             self.journal.close()
         if self.mode == "online" and status["pending"]:

@@ -96,6 +96,10 @@ class Uploader:
         )
         if live:
             state.complete, state.read_back = False, None
+            if segment.policy == "rewind" and self.live not in state.opened:
+                # What was confirmed may be undone: counted anew from what the server then has.
+                state.delivered = state.confirmed = state.restart = 0
+                state.delivered_step = state.confirmed_step = -1
             return channel
         if not state.complete and not state.opened:
             # An attempt that died before its first row leaves no W&B run behind.
@@ -147,10 +151,11 @@ class Uploader:
             if channel.segment.policy == "fork":
                 self.state.segments.pop(channel.segment.run_id, None)
             self.segments = read_segments(self.output_dir)
-            at = self.channels.index(channel)
-            self.channels[at] = self._channel(next(s for s in self.segments if s.run_id == replacement.run_id))
+            kept = [other for other in self.channels if other is not channel]
+            served = {other.segment.run_id for other in kept}
+            self.channels = kept + [self._channel(found) for found in self.segments if found.run_id not in served]
             if self._end is not None:
-                self.channels[at].end(*self._end)
+                self.channels[-1].end(*self._end)
 
     def _publish(self, changed: bool) -> None:
         """Write the state, at most twice a second, and the backup while something is wrong."""
@@ -180,6 +185,8 @@ class Uploader:
     def _leave(self) -> int:
         for channel in self.channels:
             channel.kill()
+            if not channel.finished and channel.state.last_error is None:
+                channel.state.failed("time was up before W&B had confirmed the rest")
         if self.lock.lost():
             return EXIT_PENDING  # the run directory was cleared: write nothing into the new run
         write_backup(self.output_dir, self.segments, self.state)

@@ -92,7 +92,7 @@ class Torture:
         uploaders = self.find("wandb_uploader")
         deliveries = self.find("wandb_delivery")
         cores = [pid for delivery in deliveries for pid in children(delivery)]
-        number = signal.SIGSTOP if which == "freeze" else signal.SIGKILL
+        number = signal.SIGSTOP if which == "freeze" and cores else signal.SIGKILL
         targets = {"uploader": uploaders, "delivery": deliveries, "core": cores, "freeze": cores}[which]
         for pid in targets or uploaders:
             with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,16 @@
+#!/usr/bin/env python3
+"""Self-check: do steps stay in sync with W&B across an interruption, on this machine, with these settings?
+
+    python test_wandb_sync.py               with your W&B settings (makes a small run in the project grpo-self-check)
+    python test_wandb_sync.py --loopback    with a stand-in server on this machine, nothing leaves it
+
+It runs a short loop, kills it with SIGKILL, resumes it from its checkpoint, reads the history back from the server and
+says which steps it expected, sent and found.
+"""
+
+import sys
+
+from grpo_project.core.wandb_self_check import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
