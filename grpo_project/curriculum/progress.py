@@ -1,0 +1,199 @@
+"""Where training stands among the stages, and each decision to stay, advance or go back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from grpo_project.curriculum.decision import Action, Decision, describe_evidence
+from grpo_project.curriculum.diagnosis import Diagnosis
+from grpo_project.curriculum.gate import Gate
+from grpo_project.curriculum.settings import CurriculumSettings
+from grpo_project.curriculum.stages import Stage
+from grpo_project.curriculum.stall import Stall
+from grpo_project.errors import ConfigError
+
+
+class Progress:
+    """The current stage. The gate has the evidence; this asks it, and acts.
+
+    ``sizes`` says how many problems each stage has; stages without any are skipped. ``threshold`` overrides those of
+    all stages, ``on_stall`` that of the settings.
+
+    Raises:
+        ConfigError: no stage has a problem.
+    """
+
+    def __init__(
+        self,
+        settings: CurriculumSettings,
+        sizes: Sequence[int],
+        gate: Gate,
+        diagnosis: Diagnosis,
+        threshold: float | None = None,
+        on_stall: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self.stages = settings.all_stages
+        self._sizes = sizes
+        self._gate = gate
+        self._diagnosis = diagnosis
+        self._stall = Stall(on_stall or settings.on_stall, settings.patience)
+        self._threshold_override = threshold
+        self._lowered = [0.0] * len(self.stages)  # by --on_stall relax
+        self.current = self._first_stage()
+        """Index of the current stage."""
+        self.entered_at = 0
+        self.last: Decision | None = None
+        """The newest decision, if there was any."""
+        self.stop_reason: str | None = None
+
+    @property
+    def stage(self) -> Stage:
+        return self.stages[self.current]
+
+    @property
+    def threshold(self) -> float | None:
+        """What the current stage asks for, overrides and relaxations included; None in the last stage."""
+        return None if self.is_final else self._threshold_of(self.current)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the current stage is never left forwards."""
+        return self.stage.threshold is None or self._neighbour(+1) is None
+
+    def after_rollouts(self, step: int) -> Decision | None:
+        """Decide between evaluations. None: nothing changes."""
+        return self._leave(step, self._missing() if self._gate.uses_rollouts else "an evaluation")
+
+    def after_evaluation(self, step: int, rate: float | None) -> Decision:
+        """Decide after an evaluation that measured ``rate`` on the stage's problems (None: it had none of them)."""
+        missing = self._missing()
+        self.last = self._leave(step, missing) or self._hold(step, missing, rate)
+        return self.last
+
+    def explain(self) -> str:
+        """Why training is in this stage."""
+        place = f"Stage {self.stage.name} ({self.current + 1} of {len(self.stages)}) since step {self.entered_at}"
+        if self.is_final:
+            return f"{place}: the last one, training stays here."
+        measure = self._gate.measure(self.current, self.stage)
+        missing = self._missing() or "nothing, the next batch decides"
+        evidence = describe_evidence(measure.rate, measure.interval, measure.count)
+        return f"{place}: {evidence}, threshold {self.threshold:.2f}; missing to advance: {missing}."
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "current": self.current,
+            "entered_at": self.entered_at,
+            "lowered": list(self._lowered),
+            "last": self.last.to_event() if self.last else None,
+            "stop_reason": self.stop_reason,
+            "stall": self._stall.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.current = state["current"]
+        self.entered_at = state["entered_at"]
+        self._lowered = list(state["lowered"])
+        self.last = Decision.from_event(state["last"]) if state["last"] else None
+        self.stop_reason = state["stop_reason"]
+        self._stall.load_state_dict(state["stall"])
+
+    def _missing(self) -> str:
+        """What the gate still asks of the current stage."""
+        if self.is_final:
+            return "nothing: the last stage is never left"
+        return self._gate.missing(self.current, self.stage, self._threshold_of(self.current))
+
+    def _leave(self, step: int, missing: str) -> Decision | None:
+        """Change the stage if there is reason to."""
+        if (previous := self._neighbour(-1)) is not None and self.settings.step_back and self._has_fallen(previous):
+            fallen = (
+                f"stage {self.stages[previous].name} is surely below its threshold by {self.settings.hysteresis:.2f}"
+            )
+            return self._enter(previous, "back", step, fallen, missing, "regression")
+        following = self._neighbour(+1)
+        if self.is_final or following is None:
+            return None
+        name, max_steps = self.stage.name, self.stage.max_steps
+        if not missing:
+            reason = f"the pass rate of stage {name} is above its threshold of {self.threshold:.2f}"
+            return self._enter(following, "advance", step, reason, "", "gate")
+        if max_steps is not None and step - self.entered_at >= max_steps:
+            reason = f"stage {name} has lasted its max_steps of {max_steps}"
+            return self._enter(following, "advance", step, reason, missing, "max_steps")
+        return None
+
+    def _hold(self, step: int, missing: str, rate: float | None) -> Decision:
+        """Stay after an evaluation, unless the stage has stalled and something is to be done about that."""
+        if self.is_final or not self._stall.observe(rate, self._threshold_of(self.current)):
+            return self._decision("hold", step, self.current, f"missing to advance: {missing}", missing, "gate")
+        action, following = self._stall.action, self._neighbour(+1)
+        reason = self._stall.cause(self.stage.name)
+        self._diagnosis.clear("plateau")  # each stall is told, also a second one in a row
+        remedy = f"Missing to advance: {missing}. Done about it (--on_stall): {action}."
+        self._diagnosis.raise_alarm("plateau", step, reason, remedy, self.stage.name)
+        self._stall.reset()
+        if action == "advance" and following is not None:
+            return self._enter(following, "advance", step, reason, missing, "on_stall advance")
+        lowered = max(0.0, self._threshold_of(self.current) - self._stall.relax_by)
+        if action == "relax":
+            reason += f" The threshold is lowered to {lowered:.2f}."
+        decision = self._decision("hold", step, self.current, reason, missing, f"on_stall {action}")
+        if action == "relax":
+            self._lowered[self.current] += self._stall.relax_by
+        if action == "stop":
+            self.stop_reason = f"{reason} Missing to advance: {missing}."
+        return decision
+
+    def _enter(self, target: int, action: Action, step: int, reason: str, missing: str, cause: str) -> Decision:
+        decision = self._decision(action, step, target, reason, missing, cause)
+        if action == "back":
+            self._gate.forget(target)
+        self.current, self.entered_at, self.last = target, step, decision
+        self._stall.reset()
+        self._diagnosis.clear("plateau")
+        return decision
+
+    def _decision(self, action: Action, step: int, target: int, reason: str, missing: str, cause: str) -> Decision:
+        measure = self._gate.measure(self.current, self.stage)
+        return Decision(
+            action=action,
+            step=step,
+            stage=self.stage.name,
+            next_stage=self.stages[target].name,
+            evidence=measure.rate,
+            interval=measure.interval,
+            count=measure.count,
+            threshold=self.threshold,
+            reason=reason,
+            missing=missing,
+            cause=cause,
+        )
+
+    def _has_fallen(self, index: int) -> bool:
+        below = self._threshold_of(index) - self.settings.hysteresis
+        return self._gate.has_fallen(index, self.stages[index], below)
+
+    def _threshold_of(self, index: int) -> float:
+        own = self.stages[index].threshold
+        base = own if self._threshold_override is None else self._threshold_override
+        assert base is not None, "only the last stage has no threshold"
+        return max(0.0, base - self._lowered[index])
+
+    def _neighbour(self, direction: int) -> int | None:
+        """The next stage with problems in a direction; None at the end."""
+        index = self.current + direction
+        while 0 <= index < len(self.stages):
+            if self._sizes[index]:
+                return index
+            index += direction
+        return None
+
+    def _first_stage(self) -> int:
+        for index, size in enumerate(self._sizes):
+            if size:
+                return index
+        names = ", ".join(stage.name for stage in self.stages)
+        raise ConfigError(f"no training problem belongs to any stage of the curriculum ({names})")
