@@ -20,8 +20,9 @@ from grpo_project.core.wandb_environment import redact
 from grpo_project.core.wandb_segments import Segment
 from grpo_project.core.wandb_state import SegmentState
 
-FAILURE_LIMIT = 100
-"""Deliveries in a row that died without any progress before the uploader gives up on a segment."""
+GIVE_UP_S = 24 * 3600.0
+"""After so long without any progress the uploader leaves a segment to the next start or ``grpo sync``. Time, not a
+number of failures: a night without the server is no reason to stop."""
 
 
 class Channel:
@@ -188,9 +189,10 @@ class Channel:
         self._failures += 1
         self.state.restarts += 1
         self._trouble(reason)
+        assert self.state.error_since is not None
         self.log(f"{self.segment.run_id}: delivery ended ({reason}); failure {self._failures} in a row")
         wait = min(self.pace.backoff_s * 2 ** min(self._failures - 1, 10), self.pace.backoff_max_s)
         self._start_at = time.monotonic() + wait
-        if self._failures >= FAILURE_LIMIT:
+        if time.time() - self.state.error_since > GIVE_UP_S:
             self.finished = True
             self.event("wandb_gave_up", run_id=self.segment.run_id, reason=reason, failures=self._failures)

@@ -66,7 +66,7 @@ class WandBSyncManager:
         self._owner = os.getpid()
         self._uploader: subprocess.Popen[bytes] | None = None
         self._started = 0
-        self._checked_at = 0.0
+        self._check_at = 0.0
         self._finished = False
         if mode == "online" and rank == 0:
             self._start_uploader()
@@ -176,11 +176,14 @@ class WandBSyncManager:
     def _keep_uploader_alive(self) -> None:
         """Start a dead uploader again. Looked at once a second, from the thread that writes rows."""
         now = time.monotonic()
-        if now - self._checked_at < 1.0 or self._uploader is None or os.getpid() != self._owner:
+        if now < self._check_at or self._uploader is None or os.getpid() != self._owner:
             return
-        self._checked_at = now
+        self._check_at = now + 1.0
         if self._uploader.poll() is None or self._started > RESTART_LIMIT:
             return
+        self._check_at = now + min(
+            2.0 ** min(self._started, 6) / 2, 30.0
+        )  # one that dies at once is not started at once
         assert self.journal is not None
         code = self._uploader.returncode
         died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
@@ -197,7 +200,7 @@ class WandBSyncManager:
             if code is not None:
                 if told is self._uploader and code >= 0:
                     break  # it did what it could
-                self._checked_at = 0.0
+                self._check_at = 0.0
                 self._keep_uploader_alive()
                 if self._running().poll() is not None:
                     break  # the restart limit is reached

@@ -118,6 +118,7 @@ class Uploader:
         """Take in what the trainer says, or that it is gone."""
         if self.control is None or self._end is not None:
             return
+        gone = False
         if select.select([self.control], [], [], 0)[0]:
             said = os.read(self.control, 4096)
             self._said += said
@@ -126,15 +127,14 @@ class Uploader:
                 # After a failure the last step may lack something that the next attempt will still measure.
                 self._finish(close=exit_code == b"0", exit_code=int(exit_code), seconds=float(seconds))
                 return
-            if not said:
-                self.control = None
-        if self.control is None or os.getppid() != self.trainer_pid:
-            self.control = None
+            gone = not said
+        if gone or os.getppid() != self.trainer_pid:  # a forked child of the trainer may hold the pipe open
             self._log("the trainer is gone")
             self._finish(close=False, exit_code=1, seconds=self.pace.drain_s)
 
     def _finish(self, close: bool, exit_code: int, seconds: float) -> None:
         self._end = (close, exit_code)
+        self.control = None  # at its end it would be readable for ever, and the loop would spin
         self.deadline = time.monotonic() + seconds
         for channel in self.channels:
             channel.end(close, exit_code)

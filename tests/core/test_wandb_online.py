@@ -152,7 +152,9 @@ def test_the_next_start_delivers_what_an_earlier_segment_still_lacks(server, tmp
     assert (first.steps, second.steps) == (list(range(1, 11)), list(range(6, 16)))
 
 
-@pytest.mark.parametrize("status", ["401", "404", "413"])
+@pytest.mark.parametrize(
+    "status", ["404", *(pytest.param(status, marks=pytest.mark.slow) for status in ("401", "403", "409", "413"))]
+)
 def test_a_fatal_status_stops_the_client_for_good_and_not_the_delivery(server, tmp_path, status):
     server.fault(status, scope="file_stream")
     found = track(tmp_path, range(1, 11))
