@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 Action = Literal["advance", "hold", "back"]
@@ -40,9 +40,19 @@ class Decision:
 
     @classmethod
     def from_event(cls, event: dict[str, Any]) -> Decision:
-        """The inverse of ``to_event``."""
-        low_high = event["interval"]
-        return cls(**{**event, "interval": tuple(low_high) if low_high else None})
+        """The inverse of ``to_event``; what a journal adds to an event is left aside."""
+        values = {item.name: event[item.name] for item in fields(cls)}
+        return cls(**{**values, "interval": tuple(values["interval"]) if values["interval"] else None})
+
+    def explain(self) -> str:
+        """Why training is where this decision left it, in a sentence."""
+        evidence = describe_evidence(self.evidence, self.interval, self.count)
+        if self.next_stage != self.stage:
+            return f"In stage {self.next_stage} since step {self.step}, because {self.reason} ({evidence})."
+        if self.threshold is None:
+            return f"In stage {self.stage}, the last one, at step {self.step}: {evidence}."
+        asked = f"threshold {self.threshold:.2f}; missing to advance: {self.missing or 'nothing'}"
+        return f"In stage {self.stage} at step {self.step}: {evidence}, {asked}."
 
 
 def describe_evidence(evidence: float | None, interval: tuple[float, float] | None, count: float) -> str:

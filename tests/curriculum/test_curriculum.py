@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from learners import HELDOUT_RATES, group_result, problems_of
 
-from grpo_project.curriculum import Curriculum, CurriculumSettings, GroupResult, Stage, UniformSource
+from grpo_project.curriculum import Curriculum, CurriculumSettings, Decision, GroupResult, Stage, UniformSource
 from grpo_project.errors import CheckpointError, ConfigError
 from grpo_project.problems.problem import LEVELS
 from grpo_project.verifier.verdict import Status
@@ -37,7 +37,21 @@ def test_a_decision_says_everything():
     assert (moved.action, moved.stage, moved.next_stage, moved.missing) == ("advance", "foundation", "elementary", "")
     assert moved.reason == "the pass rate of stage foundation is above its threshold of 0.70"
     event = json.loads(json.dumps(moved.to_event(), allow_nan=False))
-    assert type(moved).from_event(event) == moved
+    assert Decision.from_event(event | {"attempt": 0, "time": 1.5}) == moved
+
+
+def test_a_decision_explains_itself_from_the_journal_alone():
+    decision = Decision("hold", 50, "foundation", "foundation", 0.61, (0.52, 0.7), 83.0, 0.65, "r", "more", "gate")
+    assert decision.explain() == (
+        "In stage foundation at step 50: pass rate 0.61 (0.52 to 0.70, from 83 results), threshold 0.65; "
+        "missing to advance: more."
+    )
+    moved = replace(decision, action="advance", next_stage="elementary", reason="it was time", interval=None)
+    assert (
+        moved.explain() == "In stage elementary since step 50, because it was time (pass rate 0.61 (from 83 results))."
+    )
+    last = replace(decision, stage="mixed", next_stage="mixed", threshold=None, evidence=None)
+    assert last.explain() == "In stage mixed, the last one, at step 50: no evidence yet."
 
 
 def test_explain_answers_why_training_is_still_here():
