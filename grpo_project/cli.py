@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train a model with GRPO on problems with tests (no arguments: the embedded model and problems)",
     "evaluate": "pass rates of one or two models on held-out problems, without training",
     "samples": "show training completions and evaluations: code, failing tests, changes between steps",
+    "verify": "run a problem file's reference solutions, or given completions, through the sandbox",
     "sync": "upload to W&B what it does not have yet of a run directory, each step exactly once",
     "build-base": "rebuild the embedded base model from its seed",
 }

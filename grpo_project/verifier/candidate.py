@@ -6,7 +6,8 @@ gives values back; what they should have been is known outside only. A record th
 Orders (marshal, from the trusted side) and records (JSON of ``values``, one for each call, in order):
 
     {"mode": "calls", "program": str, "calls": [(name, args, kwargs), ...]}  then any number of  {"calls": [...]}
-        -> ["loaded", {facts}] or ["raised", ...]; then ["value", v] or ["raised", type names, text, line] for each call
+        -> ["compiled", stateless] and ["loaded", names], or ["raised", type names, text, line];
+        -> then ["value", v] or ["raised", ...] for each call
     {"mode": "program", "program": str}
         -> ["ended", exit code] or ["raised", ...]; standard input and output are the process's own
 """
@@ -21,6 +22,7 @@ import types
 from typing import Any, NoReturn
 
 from grpo_project.verifier import values, wire
+from grpo_project.verifier.stateless import stateless
 
 PROGRAM_FILE = "<solution>"
 _TEXT = 500
@@ -43,6 +45,7 @@ def _serve_calls(link: socket.socket, order: dict[str, Any]) -> None:
     sys.modules["solution"] = module  # dataclasses and pickle look a class's module up
     try:
         code = compile(order["program"], PROGRAM_FILE, "exec", dont_inherit=True)
+        _report(link, ["compiled", stateless(code)])  # before the program's first line: it can't be a lie
         exec(code, module.__dict__)
     except BaseException as error:  # noqa: BLE001 - the candidate may raise anything, SystemExit included
         _report(link, _raised(error))

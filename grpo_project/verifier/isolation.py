@@ -4,7 +4,8 @@
                 and a small private /tmp; no capabilities; a seccomp filter; rlimits.
 ``landlock``    no privilege needed, for containers: nothing of the file system but the standard library, read-only;
                 seccomp: no network, no new process, signals to the own process only; rlimits.
-``rlimits``     resource limits only. Used only where the user names it.
+``rlimits``     resource limits, and seccomp for no new process: files and network are open to the candidate. Used only
+                where the user names it.
 """
 
 from __future__ import annotations
@@ -39,51 +40,32 @@ def enter(level: str, numpy_site: str | None, ask_parent: Callable[[], None]) ->
         namespaces.become_first_process()
         namespaces.settle(readable)
     elif level == LANDLOCK:
-        os.chdir("/")
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        os.chdir("/")
         landlock.restrict(readable, ["/dev/null"])
         kernel.clear_capabilities()  # as root there are some
-    else:
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # a daemon's orphans come to this process, to be ended
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no ptrace and no /proc/PID/mem for processes of the same user
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if level != RLIMITS:
-        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         seccomp.install(seccomp.zygote_filter())
 
 
 def enter_child(level: str) -> None:
     """What only a child gives up: the zygote itself has to fork and to signal."""
-    if level == LANDLOCK:
+    if level != NAMESPACES:
         seccomp.install(seccomp.child_filter(os.getpid()))
 
 
-def sweep(level: str, group: int) -> bool:
+def sweep(level: str) -> bool:
     """End and reap every process that the candidate left behind; ``False`` when it left files, too."""
-    if level == NAMESPACES:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)  # from process 1: everybody in the namespace but itself
-        _reap()
-        return not os.listdir("/tmp")
-    if level == RLIMITS:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-        while children := _children():
-            for child in children:
-                os.kill(child, signal.SIGKILL)
-            _reap()
-    return True
-
-
-def _children() -> list[int]:
-    """Orphans become the zygote's children; their own children follow as soon as they are gone."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(pid) for pid in file.read().split()]
-
-
-def _reap() -> None:
+    if level != NAMESPACES:
+        return True  # it could make neither processes nor, under Landlock, files
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)  # from process 1: everybody in the namespace but itself
     with contextlib.suppress(ChildProcessError):
         while True:
             os.waitpid(-1, 0)
+    return not os.listdir("/tmp")
 
 
 def _readable(numpy_site: str | None) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 from grpo_project.verifier import values
 from grpo_project.verifier.session import Session, Stopped
 
+Call = tuple[str, tuple, dict]
+"""A function's name, arguments and keyword arguments."""
 TEST_CODE_S = 10.0
 """Wall seconds that a problem's own test code may take to judge one candidate, calls into the cage not counted."""
 
@@ -41,7 +43,7 @@ class TestCodeClock:
 class Calls:
     """The calls into one session. The same call is made once: what a function returns may not depend on when."""
 
-    def __init__(self, session: Session, program: str, ahead: list[tuple[str, tuple, dict]]) -> None:
+    def __init__(self, session: Session, program: str, ahead: list[Call]) -> None:
         self._session = session
         self._answers: dict[bytes, bytes] = {}  # as they came: decoded for each use, so that no use changes the next
         self._pending: list[bytes] = []
@@ -49,22 +51,31 @@ class Calls:
         self.cpu_s: dict[bytes, float] = {}
         self.clock = TestCodeClock()
         self._unanswered = False
+        self.made: list[Call] = []
+        """The calls so far, each once, in their order."""
+        self.stateless = False
+        """The program can't carry anything from one call to the next."""
         session.order({"mode": "calls", "program": program, "calls": self._new(ahead)})
 
-    def _new(self, calls: list[tuple[str, tuple, dict]]) -> list[tuple[str, tuple, dict]]:
+    def _new(self, calls: list[Call]) -> list[Call]:
         """Those of ``calls`` that were not made yet, each once; they are pending from here on."""
         new = []
         for call in calls:
             key = call_key(*call)
             if key not in self._answers and key not in self._pending:
                 self._pending.append(key)
+                self.made.append(call)
                 new.append(call)
         return new
 
     def load(self, cpu_limit_s: float) -> list[Any]:
         """The record of the program's loading. Raises ``Stopped``."""
         try:
-            return record_of(self._session.payload(cpu_limit_s, "loading the program"))
+            record = record_of(self._session.payload(cpu_limit_s, "loading the program"))
+            if record[0] == "compiled":
+                self.stateless = record[1:] == [True]
+                record = record_of(self._session.payload(cpu_limit_s, "loading the program"))
+            return record
         except Stopped as stopped:
             self._stopped = stopped
             raise

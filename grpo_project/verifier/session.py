@@ -18,10 +18,8 @@ from typing import Any
 from grpo_project.verifier import wire
 from grpo_project.verifier.cage import Cage, CageError, Ended, cpu_seconds, credentials_expected, sender
 
-LOAD_CPU_S = 5.0
-"""CPU seconds to load a program: its imports, tables and class definitions, beside the tests' own limit."""
-WALL_FACTOR = 5.0
-WALL_SLACK_S = 3.0
+WALL_FACTOR = 4.0
+WALL_SLACK_S = 2.0
 MIB = 1 << 20
 
 
@@ -31,6 +29,8 @@ class Limits:
 
     test_cpu_s: float = 2.0
     """CPU seconds for one call or one program run."""
+    load_cpu_s: float = 2.0
+    """CPU seconds to load a program whose functions are called: imports, tables, class definitions."""
     candidate_cpu_s: float = 20.0
     """CPU seconds for all of it."""
     memory_mb: int = 512
@@ -42,12 +42,13 @@ class Limits:
 
     def of_process(self) -> dict[str, int]:
         """The kernel's own limits (setrlimit), as a backstop: whole CPU seconds."""
-        cpu = int(self.candidate_cpu_s + LOAD_CPU_S) + 2
+        cpu = int(self.candidate_cpu_s + self.load_cpu_s) + 2
         return {
             "RLIMIT_CPU": cpu,
             "RLIMIT_AS": self.memory_mb * MIB,  # the zygote adds what it maps itself
             "RLIMIT_FSIZE": self.file_bytes,
             "RLIMIT_NOFILE": 64,
+            "RLIMIT_NPROC": self.processes,
             "RLIMIT_CORE": 0,
             "RLIMIT_STACK": 64 * MIB,
         }
@@ -119,7 +120,7 @@ class Session:
             if self._silent:
                 raise Stopped("error", f"{doing}: the program closed the link to the verifier")
             cpu = self._cpu()
-            left = min(cpu_limit_s - (cpu - start_cpu), self.limits.candidate_cpu_s + LOAD_CPU_S - cpu)
+            left = min(cpu_limit_s - (cpu - start_cpu), self.limits.candidate_cpu_s + self.limits.load_cpu_s - cpu)
             wall_left = wall_cap - (time.monotonic() - start_wall)
             if left <= 0:
                 raise Stopped("timeout", f"{doing}: more than {cpu - start_cpu:.2g} s of CPU time")
@@ -129,7 +130,7 @@ class Session:
 
     def until_end(self, output: Any) -> None:
         """Wait for the end of a program that prints to ``output``. Raises ``Stopped`` at a limit."""
-        limit = self.limits.test_cpu_s + LOAD_CPU_S
+        limit = self.limits.test_cpu_s
         wall_cap = limit * WALL_FACTOR + WALL_SLACK_S
         start = time.monotonic()
         while self.outcome is None:

@@ -42,6 +42,7 @@ def spec_of(problem: Problem, *, stop_early: bool = False) -> Spec:
         "comparison": (choices.float_tolerance, choices.nan_equal, choices.distinguish_sequences),
         "limits": {
             "test_cpu_s": problem.time_limit_s,
+            "load_cpu_s": max(1.0, problem.time_limit_s),
             "candidate_cpu_s": problem.time_limit_s * 10,
             "memory_mb": problem.memory_limit_mb,
         },

@@ -6,7 +6,8 @@ import math
 import os
 
 from grpo_project.verifier.cage import Cage
-from grpo_project.verifier.exam import Exam, Result, brief
+from grpo_project.verifier.exam import Exam, Result, brief, status_of, told
+from grpo_project.verifier.remote import exception_of, record_of
 from grpo_project.verifier.session import Session, Stopped
 
 FLOAT_TOLERANCE = 1e-9
@@ -95,11 +96,20 @@ def _watch(session: Session, output: Output) -> Result:
     code = os.waitstatus_to_exitcode(session.outcome.status)
     if code == 0:
         return Result("passed")
-    return Result("error", _why(session) or f"the program ended with {session.outcome.text}")
+    return _raised(session) or Result("error", f"the program ended with {session.outcome.text}")
 
 
-def _why(session: Session) -> str:
-    return ""
+def _raised(session: Session) -> Result | None:
+    """What the program raised, as its own process tells it: for people; that it failed is known without."""
+    try:
+        record = record_of(session.payload(0.0, "the program"))
+    except Stopped:
+        return None
+    match record:
+        case ["raised", list() as names, str() as text, int() as line]:
+            error = exception_of(names, text, line)
+            return Result(status_of(error), told(error))
+    return None
 
 
 def _readable(text: str) -> int:

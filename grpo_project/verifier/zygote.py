@@ -78,11 +78,7 @@ def main(control_fd: int) -> None:
             return  # the trusted side is gone
         if message == KILL:
             continue  # it crossed with the child's own end
-        try:
-            control.send(marshal.dumps(_one_candidate(control, level, marshal.loads(message), descriptors)))
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        control.send(marshal.dumps(_one_candidate(control, level, marshal.loads(message), descriptors)))
 
 
 def _ask_parent(control: socket.socket) -> None:
@@ -98,9 +94,13 @@ def _one_candidate(
     try:
         pid = _fork()
     except OSError as error:
+        for descriptor in descriptors:
+            os.close(descriptor)
         return {"fault": f"fork: {error}"}
     if pid == 0:
         _become_candidate(level, limits, descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)  # the child's alone: when it closes its link, the trusted side sees it
     child = os.pidfd_open(pid)
     try:
         watched: list[Any] = [child, control]
@@ -111,7 +111,7 @@ def _one_candidate(
     finally:
         os.close(child)
     _, status, usage = os.wait4(pid, 0)
-    retire = not isolation.sweep(level, pid)
+    retire = not isolation.sweep(level)
     cpu_s = usage.ru_utime + usage.ru_stime
     return {"status": status, "cpu_s": cpu_s, "max_rss_kb": usage.ru_maxrss, "retire": retire}
 
@@ -134,7 +134,7 @@ def _become_candidate(level: str, limits: dict[str, int], descriptors: list[int]
         os.dup2(descriptors[0], _LINK)
         os.closerange(_LINK + 1, 1 << 20)
         os.setsid()
-        _limit(limits)
+        _limit(level, limits)
         isolation.enter_child(level)
         random.seed()  # siblings must not share one sequence
         link = socket.socket(fileno=_LINK)
@@ -143,8 +143,10 @@ def _become_candidate(level: str, limits: dict[str, int], descriptors: list[int]
     candidate.run(link)
 
 
-def _limit(limits: dict[str, int]) -> None:
+def _limit(level: str, limits: dict[str, int]) -> None:
     for name, value in limits.items():
+        if name == "RLIMIT_NPROC" and level != isolation.NAMESPACES:
+            continue  # elsewhere it counts every process of this user, and no candidate makes any
         number = getattr(resource, name)
         if name == "RLIMIT_AS":
             value += _own_size
