@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from grpo_project.core.record import encode
-from grpo_project.core.run_directory import RESERVED, RunPaths, lock_run, read_records
+from grpo_project.core.run_directory import RESERVED, RunPaths, lock_run, read_attempts, read_steps
 from grpo_project.errors import JournalError
 
 
@@ -97,11 +97,9 @@ class Journal:
 def next_attempt(output_dir: str | os.PathLike[str]) -> int:
     """The number of the next process start in this run directory; 0 for a new one."""
     paths = RunPaths(Path(output_dir))
-    newest = -1
-    for path in (paths.events, paths.metrics):
-        for found in read_records(path):
-            newest = max(newest, found.attempt)
-    return newest + 1
+    told = max(read_attempts(paths.events), default=-1)
+    seen = max((attempt for attempt, _ in read_steps(paths.metrics)), default=-1)
+    return max(told, seen) + 1
 
 
 def append_event(output_dir: str | os.PathLike[str], attempt: int, name: str, /, **fields: Any) -> None:

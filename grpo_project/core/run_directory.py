@@ -8,6 +8,7 @@ and reported, never guessed at. ``output_dir`` may belong to a run that is still
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 RESERVED = frozenset({"attempt", "step", "time", "kind", "_values"})
 """Fields of every row. A metric of such a name is found under ``_values``."""
 
+_ROW_START = re.compile(rb'\{"attempt":(\d+),"step":(\d+),')
 RUN_CONTENTS = (
     *("run.json", "journal", "samples", "evaluations", "checkpoint-*", "report.html"),
     *("wandb_sync_state.json", "wandb_backup", "wandb"),
@@ -112,15 +114,15 @@ class Run:
     def metrics(self, kind: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The canonical rows by step: one for each step and kind. ``columns``: only these metrics (saves memory)."""
         rows: dict[tuple[int, str], dict[str, Any]] = {}
-        wanted = None if columns is None else RESERVED.union(columns)
+        wanted = None if columns is None else ("attempt", "step", "time", "kind", *columns)
         attempts = read_attempts(self.paths.events)
         for record in read_records(self.paths.metrics):
-            count_row(attempts, record)
+            count_row(attempts, record.attempt, record.step or 0)
             row = record.values
             if kind is not None and row.get("kind") != kind:
                 continue
             if wanted is not None:
-                row = {key: value for key, value in row.items() if key in wanted}
+                row = {key: row[key] for key in wanted if key in row}
             merge_row(rows, row)
         last_valid = valid_until(attempts)
         kept = (key for key, row in rows.items() if key[0] <= last_valid.get(row["attempt"], key[0]))
@@ -151,8 +153,8 @@ class Run:
     def attempts(self) -> list[Attempt]:
         """One entry for each process start."""
         attempts = read_attempts(self.paths.events)
-        for record in read_records(self.paths.metrics):
-            count_row(attempts, record)
+        for number, step in read_steps(self.paths.metrics):
+            count_row(attempts, number, step)
         return [attempts[number] for number in sorted(attempts)]
 
     @property
@@ -249,12 +251,22 @@ def read_attempts(events: Path) -> dict[int, Attempt]:
     return attempts
 
 
-def count_row(attempts: dict[int, Attempt], record: Record) -> None:
+def read_steps(path: Path) -> Iterator[tuple[int, int]]:
+    """Attempt and step of each row of metrics: a tenth of the time of reading the values too."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            found = _ROW_START.match(line)
+            if found is not None and line.endswith(b"}\n"):
+                yield int(found[1]), int(found[2])
+
+
+def count_row(attempts: dict[int, Attempt], number: int, step: int) -> None:
     """Take a row of metrics into its attempt's account; infers the resume step where no event told it."""
-    attempt = attempts.setdefault(record.attempt, Attempt(record.attempt))
-    step = record.step or 0
+    attempt = attempts.get(number) or attempts.setdefault(number, Attempt(number))
     if attempt.resume_step is None:
-        attempt.resume_step = step - 1 if record.attempt else 0
+        attempt.resume_step = step - 1 if number else 0
     attempt.last_step = step if attempt.last_step is None else max(attempt.last_step, step)
     attempt.rows += 1
 

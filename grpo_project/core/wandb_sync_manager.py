@@ -181,9 +181,7 @@ class WandBSyncManager:
         self._check_at = now + 1.0
         if self._uploader.poll() is None or self._started > RESTART_LIMIT:
             return
-        self._check_at = now + min(
-            2.0 ** min(self._started, 6) / 2, 30.0
-        )  # one that dies at once is not started at once
+        self._check_at = now + min(2.0 ** min(self._started, 6) / 2, 30.0)  # not over and over if it dies at once
         assert self.journal is not None
         code = self._uploader.returncode
         died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
