@@ -100,6 +100,7 @@ class Evaluator:
         *,
         rank: int = 0,
         world: int = 1,
+        in_lockstep: bool = False,
         finished: Mapping[int, Sequence[CompletionRecord]] | None = None,
         on_batch: Callable[[int, list[CompletionRecord]], None] | None = None,
     ) -> Batches:
@@ -107,6 +108,7 @@ class Evaluator:
 
         Args:
             step: the optimizer step that the model stands at; part of each batch's seed.
+            in_lockstep: the weights are sharded over the ranks, so all of them generate equally long.
             finished: batches that need not be done again, by number.
             on_batch: told about each new batch, in order, once it is judged.
 
@@ -121,7 +123,10 @@ class Evaluator:
                 if number in finished:
                     done.records += finished[number]
                     continue
-                generations = self._generate(model, batch, batch_seed(self.seed, step, rank, number), done)
+                started = time.perf_counter()
+                seed = batch_seed(self.seed, step, rank, number)
+                generations = self._generate(model, batch, seed, in_lockstep)
+                done.generation_s += time.perf_counter() - started
                 if waiting is not None:
                     _collect(waiting, done, on_batch)
                 waiting = number, executor.submit(self._judge, batch, generations, done)
@@ -130,12 +135,9 @@ class Evaluator:
         done.records = in_order(done.records, self.problems)
         return done
 
-    def _generate(self, model: Any, batch: list[tuple[Problem, int]], seed: int, done: Batches) -> list[Generation]:
-        started = time.perf_counter()
+    def _generate(self, model: Any, batch: list[tuple[Problem, int]], seed: int, in_lockstep: bool) -> list[Generation]:
         prompts = [self.prompts[problem.id] for problem, _ in batch] or [self.prompts[self.problems[0].id]]
-        generations = self.generator.generate(model, prompts, seed)
-        done.generation_s += time.perf_counter() - started
-        return generations[: len(batch)]
+        return self.generator.generate(model, prompts, seed, in_lockstep=in_lockstep)[: len(batch)]
 
     def _judge(
         self, batch: list[tuple[Problem, int]], generations: list[Generation], done: Batches

@@ -92,8 +92,10 @@ class Generator:
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
 
-    def generate(self, model: Any, prompts: Sequence[str], seed: int) -> list[Generation]:
+    def generate(self, model: Any, prompts: Sequence[str], seed: int, *, in_lockstep: bool = False) -> list[Generation]:
         """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``.
+
+        ``in_lockstep``: go on until all ranks are done, since each forward pass gathers weights from all of them.
 
         Raises:
             ConfigError: a prompt fills the model's context.
@@ -103,7 +105,11 @@ class Generator:
         config = self.config(model, prompt_tokens)
         torch.manual_seed(seed)
         output = model.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=config
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            generation_config=config,
+            # transformers finds out by itself for ZeRO-3 and FSDP 2, not for an FSDP 1 model that was unwrapped.
+            synced_gpus=True if in_lockstep else None,
         )
         completions = output[:, prompt_tokens:].tolist()  # (B, C)
         return [self._decode(ids, set(config.eos_token_id)) for ids in completions]

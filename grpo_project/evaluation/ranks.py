@@ -37,7 +37,13 @@ def evaluate_on_all_ranks(
     failure, share = "", Batches()
     with generation_mode(model, accelerator, gradient_checkpointing_kwargs) as ready:
         try:
-            share = evaluator.run(ready, step, rank=ranks.process_index, world=ranks.num_processes)
+            share = evaluator.run(
+                ready,
+                step,
+                rank=ranks.process_index,
+                world=ranks.num_processes,
+                in_lockstep=ranks.num_processes > 1 and is_sharded(),
+            )
         except InfrastructureError as error:  # the other ranks wait for this one in `gather_object`
             failure = f"{type(error).__name__}: {error}"
     shares: list[tuple[str, Batches]] = gather_object([(failure, share)])

@@ -8,16 +8,21 @@ import pytest
 
 from grpo_project.core.evaluations import read_evaluations
 
-SCRIPT = Path(__file__).with_name("distributed_training.py")
+HERE = Path(__file__).parent
 
 
-def train(folder, model, world, fail_on_rank=-1, bind="no"):
-    """Train on ``world`` processes and return what each rank saw."""
+def run_on_ranks(script, world, folder, *arguments):
+    """Run ``script`` on ``world`` processes and return what each rank wrote."""
+    folder.mkdir(exist_ok=True)
     launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={world}", "--standalone"]
-    command = [*launcher, str(SCRIPT), str(folder), str(model), str(fail_on_rank), bind]
+    command = [*launcher, str(HERE / script), str(folder), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world)]
+
+
+def train(folder, model, world, fail_on_rank=-1, bind="no"):
+    return run_on_ranks("distributed_training.py", world, folder, model, fail_on_rank, bind)
 
 
 @pytest.mark.slow
@@ -45,3 +50,11 @@ def test_a_verifier_that_fails_on_one_rank_fails_the_evaluation_on_all_and_none_
     assert [step for step, _, _ in first["results"]] == [0, 2]
     assert [failure["step"] for failure in first["failures"]] == [1]
     assert first["failures"] == second["failures"]
+
+
+@pytest.mark.slow
+def test_ranks_that_share_the_weights_generate_in_lockstep(tmp_path, tiny_model):
+    shares = run_on_ranks("sharded_generation.py", 2, tmp_path, tiny_model)
+    work = sorted((problem, sample) for share in shares for problem, sample, _ in share)
+    assert work == sorted((f"p{i}", sample) for i in range(5) for sample in range(4))
+    assert len({tokens for share in shares for _, _, tokens in share}) > 5  # so the ranks did end at different times
