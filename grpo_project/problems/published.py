@@ -32,13 +32,12 @@ def is_mbpp(row: dict[str, Any]) -> bool:
 
 
 def read_humaneval(row: dict[str, Any], faults: Faults) -> Problem | None:
-    """The prompt is also the starter code, because the solution (and a plain model's completion) continues it."""
+    """The prompt is the head of a program, which the solution (and a plain model's completion) continues."""
     if not _has_fields(row, HUMANEVAL_FIELDS, HUMANEVAL_FIELDS, "HumanEval", faults):
         return None
     native = {
         "id": row["task_id"],
         "prompt": row["prompt"],
-        "starter_code": row["prompt"],
         "entry_point": row["entry_point"],
         "solution": row["canonical_solution"],
         "tests": [{"check": row["test"]}],

@@ -79,7 +79,7 @@ def test_humaneval_as_published():
     assert (first.id, first.entry_point, first.level) == ("HumanEval/0", "has_close_elements", "unknown")
     assert all(isinstance(p.tests[0], CheckTest) and len(p.tests) == 1 for p in problems)
     for p in problems:
-        compile(p.starter_code + p.solution, p.id, "exec")
+        compile(p.prompt + p.solution, p.id, "exec")
 
 
 def test_a_humaneval_row(tmp_path):
@@ -91,11 +91,7 @@ def test_a_humaneval_row(tmp_path):
         "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
     }
     (loaded,) = load_problems(write(tmp_path, row))
-    assert (loaded.prompt, loaded.starter_code, loaded.solution) == (
-        row["prompt"],
-        row["prompt"],
-        row["canonical_solution"],
-    )
+    assert (loaded.prompt, loaded.starter_code, loaded.solution) == (row["prompt"], None, row["canonical_solution"])
     assert loaded.tests == (CheckTest(row["test"]),)
     message = error_of(write(tmp_path, row, {**row, "task_id": "HumanEval/1", "plus_input": []}, {"task_id": "x"}))
     assert "row 2, field plus_input: is not a field of HumanEval as published" in message
