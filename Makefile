@@ -32,6 +32,9 @@ bench: $(VENV)/.installed-dev  ## every benchmark; each prints a table and a rat
 bench-%: $(VENV)/.installed-dev  ## one benchmark: make bench-verifier
 	$(BIN)/python benchmarks/bench_$*.py $(ARGS)
 
+chaos: $(VENV)/.installed-dev  ## 100 SIGKILLs over short runs of every configuration (KILLS=100), compared bit for bit
+	$(BIN)/python tests/integration/chaos.py --kills $(or $(KILLS),100) $(ARGS)
+
 clean:  ## remove the environment and caches (never a run)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 

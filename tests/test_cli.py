@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from grpo_project.cli import main
+
 ROOT = Path(__file__).parents[1]
 PROBLEM = {"id": "p1", "prompt": "Add one to x.", "entry_point": "f", "tests": [{"args": [1], "expected": 2}]}
 
@@ -100,15 +102,24 @@ def case_broken_curriculum(folder: Path) -> tuple[list[str], str]:
 CASES = [function for name, function in list(globals().items()) if name.startswith("case_")]
 
 
+def test_the_script_of_existing_users_is_the_same_program(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "improved_training_script.py"), "--learning_rte", "1"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == "grpo train: unknown argument --learning_rte; did you mean --learning_rate?\n"
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.removeprefix("case_"))
-def test_bad_input_ends_before_anything_is_written(tmp_path: Path, case) -> None:
+def test_bad_input_ends_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case
+) -> None:
     flags, expected = case(tmp_path)
     if "--output_dir" not in flags:
         flags = [*flags, "--output_dir", "out"]
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
-    done = grpo("train", *flags, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *flags]) == 2
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert len(printed.err.strip().splitlines()) == 1, printed.err
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -13,12 +14,16 @@ PLAIN_LINE_EVERY_S = 15.0
 
 
 class ProgressCallback(TrainerCallback):
-    """Shows step, reward, loss, the last evaluation and the curriculum's stage (main process only)."""
+    """Shows step, mean reward, the last evaluation and the curriculum's stage (main process only).
 
-    def __init__(self, console: Console) -> None:
+    ``stage`` names the current stage; empty without a curriculum.
+    """
+
+    def __init__(self, console: Console, stage: Callable[[], str]) -> None:
         self.console = console
+        self.stage = stage
+        self.reward = ""
         self.evaluation = ""
-        self.stage = ""
         self._bar: Progress | None = None
         self._printed = 0.0
 
@@ -55,7 +60,9 @@ class ProgressCallback(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs:
             return
-        status = "  ".join(filter(None, [f"reward {logs['reward']:.3f}", self.evaluation, self.stage]))
+        if "reward" in logs:  # with --num_iterations above 1 not every step generates
+            self.reward = f"reward {logs['reward']:.3f}"
+        status = "  ".join(filter(None, [self.reward, self.evaluation, self.stage()]))
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=state.global_step, status=status)
         elif time.monotonic() - self._printed >= PLAIN_LINE_EVERY_S:

@@ -73,11 +73,8 @@ def announce(plan: RunPlan, isolation: str, console: Console) -> None:
 
 
 def report_interruption(plan: RunPlan, outcome: Outcome, console: Console) -> int:
-    console.print(
-        f"\nStopped at step {outcome.step} ({outcome.reason}); the checkpoint is saved. "
-        "The same command goes on from there.",
-        highlight=False,
-    )
+    saved = f"at step {outcome.step}; the checkpoint is saved" if outcome.step else "before the first step"
+    console.print(f"\nStopped {saved} ({outcome.reason}). The same command goes on from there.", highlight=False)
     return outcome.exit_code
 
 

@@ -69,7 +69,8 @@ class Interruptible(ExactState):
         for name, value in counters.items():
             setattr(self.state, name, value)
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if not Path(self.args.output_dir, name).is_dir():  # else this very state was saved at the end of the last step
+        saved_already = Path(self.args.output_dir, name).is_dir()  # this very state, at the end of the last step
+        if self.state.global_step > 0 and not saved_already:  # before the first step there is nothing to save
             self._save_checkpoint(self.model, trial=None)
             self.callback_handler.on_save(self.args, self.state, self.control)
         self.callback_handler.on_train_end(self.args, self.state, self.control)

@@ -31,6 +31,7 @@ from grpo_project.core.samples import SampleStore
 from grpo_project.core.stop_request import StopRequest
 from grpo_project.core.trainer import CodeTrainer
 from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager
+from grpo_project.curriculum import Curriculum, UniformSource
 from grpo_project.durations import parse_duration
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_for
@@ -153,7 +154,7 @@ def build_trainer(plan: RunPlan, verifier: Verifier, run: OpenRun, stop: StopReq
         truncation_side="left",
     )
     system_prompt = SYSTEM_PROMPT if arguments.system_prompt is None else arguments.system_prompt
-    progress = ProgressCallback(console)
+    progress = ProgressCallback(console, lambda: stage_name(plan.source))
     guidance = Guidance(plan.source, run.journal, run.samples, progress.say, stop.ask)
 
     def on_evaluation(result: EvaluationResult) -> None:
@@ -200,6 +201,10 @@ def build_trainer(plan: RunPlan, verifier: Verifier, run: OpenRun, stop: StopReq
     evaluation.bind(trainer)
     trainer.remove_callback(transformers.PrinterCallback)  # `progress` speaks
     return trainer
+
+
+def stage_name(source: Curriculum | UniformSource) -> str:
+    return source.stage.name if isinstance(source, Curriculum) else ""
 
 
 def model_init_kwargs(configuration: Configuration) -> dict[str, Any]:
