@@ -48,10 +48,10 @@ class Gate(Protocol):
     def measure(self, index: int, stage: Stage) -> Measure: ...
 
     def has_fallen(self, index: int, stage: Stage, below: float) -> bool:
-        """Whether the stage's pass rate is now below ``below``, by the gate's own measure of sure."""
+        """Whether the pass rate of a stage that was left is below ``below`` since, by the gate's measure of sure."""
 
-    def forget(self, index: int) -> None:
-        """Drop the evidence on a stage: what comes from now on decides."""
+    def moved(self, before: int, after: int) -> None:
+        """Training has gone from one stage to another."""
 
     def metrics(self) -> dict[str, float]: ...
 
@@ -99,8 +99,8 @@ class ThresholdGate:
         recent = self._evaluations[index][-stage.window :]
         return len(recent) == stage.window and sum(recent) / len(recent) < below
 
-    def forget(self, index: int) -> None:
-        self._evaluations[index].clear()
+    def moved(self, before: int, after: int) -> None:
+        self._evaluations[after].clear()  # what counts is measured while the stage is trained
 
     def metrics(self) -> dict[str, float]:
         return {}
@@ -122,6 +122,8 @@ class _Evidence:
     starts: list[list[int]] = field(default_factory=list)
     """``[position, ordinal]`` of each bet's first value (see ``confidence``)."""
     evaluations: int = 0
+    left_as: int = 0
+    """The ordinal of the bet that began when the stage was left."""
 
     def add(self, value: float, weight: float, held_out: bool) -> None:
         self.values.append(value)
@@ -209,10 +211,17 @@ class ConfidentGate:
 
     def has_fallen(self, index: int, stage: Stage, below: float) -> bool:
         values, weights, starts = self._evidence[index].arrays()
-        return refuting_start(1.0 - values, weights, starts, self.alpha, 1.0 - below) is not None
+        since = [(position, j) for position, j in starts if j >= self._evidence[index].left_as]
+        return refuting_start(1.0 - values, weights, since, self.alpha, 1.0 - below) is not None
 
-    def forget(self, index: int) -> None:
-        self._evidence[index] = _Evidence(starts=[[0, self._next_ordinal()]])
+    def moved(self, before: int, after: int) -> None:
+        ordinal = self._next_ordinal()
+        if after < before:  # to be left again, it must be learnt again
+            self._evidence[after] = _Evidence(starts=[[0, ordinal]])
+        else:  # a fall is what happens from now on, not how weak it was at the beginning
+            evidence = self._evidence[before]
+            evidence.starts.append([len(evidence.values), ordinal])
+            evidence.left_as = ordinal
 
     def metrics(self) -> dict[str, float]:
         return {}
@@ -225,6 +234,7 @@ class ConfidentGate:
                 "held_out": [int(flag) for flag in e.held_out],
                 "starts": [list(start) for start in e.starts],
                 "evaluations": e.evaluations,
+                "left_as": e.left_as,
             }
             for e in self._evidence
         ]
@@ -239,6 +249,7 @@ class ConfidentGate:
                 [bool(flag) for flag in s["held_out"]],
                 [list(start) for start in s["starts"]],
                 s["evaluations"],
+                s["left_as"],
             )
             for s in state["stages"]
         ]

@@ -149,8 +149,7 @@ class Progress:
 
     def _enter(self, target: int, action: Action, step: int, reason: str, missing: str, cause: str) -> Decision:
         decision = self._decision(action, step, target, reason, missing, cause)
-        if action == "back":
-            self._gate.forget(target)
+        self._gate.moved(self.current, target)
         self.current, self.entered_at, self.last = target, step, decision
         self._stall.reset()
         self._diagnosis.clear("plateau")

@@ -11,7 +11,7 @@ STAGE = Stage("foundation", threshold=0.7)
 
 
 def test_the_threshold_gate_averages_the_last_window_after_enough_evaluations():
-    gate, stage = ThresholdGate(1), Stage("s", threshold=0.7, window=2, min_evaluations=3)
+    gate, stage = ThresholdGate(2), Stage("s", threshold=0.7, window=2, min_evaluations=3)
     asked = []
     for rate in (0.9, 0.9, 0.4, 0.9, 0.6):
         gate.add_evaluation(0, rate, 8)
@@ -24,9 +24,9 @@ def test_the_threshold_gate_averages_the_last_window_after_enough_evaluations():
         "",
     ]
     assert gate.measure(0, stage).rate == pytest.approx(0.75)
-    gate.forget(0)
+    gate.moved(1, 0)
     assert gate.measure(0, stage).rate is None
-    assert gate.missing(0, stage, 0.7)
+    assert gate.missing(0, stage, 0.7) == "3 more evaluation(s) of the stage (at least 3)"
 
 
 def test_eight_lucky_samples_are_not_enough_for_the_confident_gate():
@@ -80,17 +80,35 @@ def test_evidence_without_any_evaluation_stays_bounded_and_keeps_a_bet_open():
     assert measure.interval[0] < 0.5 < measure.interval[1]
 
 
-def test_a_fall_is_noticed_and_forgotten():
+def rolled(gate, index, rates):
+    for rate in rates:
+        gate.add_rollout(index, rate)
+
+
+def test_a_fall_is_noticed_and_then_learnt_again():
     gate = ConfidentGate(2)
-    for rate in (1.0, 0.2):
-        for _ in range(40):
-            gate.add_rollout(1, rate)
-        gate.end_evaluation()
-    assert gate.has_fallen(1, STAGE, below=0.6)
+    rolled(gate, 0, [1.0] * 40)
+    gate.end_evaluation()
+    gate.moved(0, 1)
     assert not gate.has_fallen(0, STAGE, below=0.6)
-    gate.forget(1)
+    rolled(gate, 0, [0.2] * 40)
+    assert gate.has_fallen(0, STAGE, below=0.6)
     assert not gate.has_fallen(1, STAGE, below=0.6)
-    assert gate.measure(1, STAGE).rate is None
+    gate.moved(1, 0)
+    assert not gate.has_fallen(0, STAGE, below=0.6)
+    assert gate.measure(0, STAGE).rate is None
+
+
+def test_weakness_before_a_stage_was_left_is_no_fall():
+    gate = ConfidentGate(2)
+    rolled(gate, 0, [0.0] * 100)
+    gate.add_evaluation(0, 0.0, 8)
+    gate.end_evaluation()
+    rolled(gate, 0, [1.0] * 60)
+    assert gate.missing(0, STAGE, 0.7) == ""
+    gate.moved(0, 1)
+    rolled(gate, 0, [1.0] * 10)
+    assert not gate.has_fallen(0, STAGE, below=0.6)
 
 
 @pytest.mark.parametrize("cls", [ThresholdGate, ConfidentGate])
@@ -100,6 +118,8 @@ def test_state_round_trip(cls):
         gate.add_rollout(0, step / 30)
         gate.add_evaluation(1, 0.3, 7)
         gate.end_evaluation()
+        if step == 10:
+            gate.moved(0, 1)
     copy.load_state_dict(json.loads(json.dumps(gate.state_dict())))
     assert copy.state_dict() == gate.state_dict()
     assert [copy.measure(i, STAGE) for i in range(2)] == [gate.measure(i, STAGE) for i in range(2)]
