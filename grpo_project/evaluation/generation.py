@@ -6,6 +6,7 @@ Letters: B prompts of a batch, T prompt tokens (left-padded), C generated tokens
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
-from transformers import BatchEncoding, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
-from grpo_project.errors import ConfigError
 from grpo_project.problems.prompt import has_chat_template
 
 
@@ -95,45 +95,51 @@ class Generator:
     def generate(self, model: Any, prompts: Sequence[str], seed: int, *, in_lockstep: bool = False) -> list[Generation]:
         """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``.
 
+        A prompt that fills the model's context gets an empty completion of no tokens, marked as truncated.
         ``in_lockstep``: go on until all ranks are done, since each forward pass gathers weights from all of them.
-
-        Raises:
-            ConfigError: a prompt fills the model's context.
         """
-        inputs = self.encode(prompts).to(model.device)
-        prompt_tokens = inputs["input_ids"].shape[1]
-        config = self.config(model, prompt_tokens)
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+        encoded = self.encode(prompts)
+        fits = [len(ids) < context for ids in encoded]
+        longest = max((len(ids) for ids, fit in zip(encoded, fits, strict=True) if fit), default=1)
+        # One token stands in for a prompt that does not fit: every rank generates for every batch.
+        inputs = self.pad([ids if fit else ids[:1] for ids, fit in zip(encoded, fits, strict=True)])
+        config = self.config(model, max_new_tokens=min(self.max_new_tokens, context - longest))
         torch.manual_seed(seed)
         output = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
+            **{name: tensor.to(model.device) for name, tensor in inputs.items()},
             generation_config=config,
             # transformers finds out by itself for ZeRO-3 and FSDP 2, not for an FSDP 1 model that was unwrapped.
             synced_gpus=True if in_lockstep else None,
         )
-        completions = output[:, prompt_tokens:].tolist()  # (B, C)
-        return [self._decode(ids, set(config.eos_token_id)) for ids in completions]
+        completions = output[:, inputs["input_ids"].shape[1] :].tolist()  # (B, C)
+        ends = set(config.eos_token_id)
+        return [
+            self._decode(ids, ends) if fit else Generation("", 0, truncated=True)
+            for ids, fit in zip(completions, fits, strict=True)
+        ]
 
-    def encode(self, prompts: Sequence[str]) -> BatchEncoding:
-        """Tokens of rendered prompts, the same as TRL's in training: ``input_ids`` and ``attention_mask`` (B, T)."""
-        return self.tokenizer(
-            list(prompts),
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-            # A rendered conversation holds its special tokens already; plain text gets the tokenizer's.
-            add_special_tokens=not has_chat_template(self.tokenizer),
-        )
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of rendered prompts, the same as TRL's in training."""
+        # A rendered conversation holds its special tokens already; plain text gets the tokenizer's.
+        special = not has_chat_template(self.tokenizer)
+        return self.tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
 
-    def config(self, model: Any, prompt_tokens: int) -> GenerationConfig:
+    def pad(self, prompts: Sequence[list[int]]) -> dict[str, torch.Tensor]:
+        """``input_ids`` and ``attention_mask``, (B, T), padded on the left."""
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def config(self, model: Any, max_new_tokens: int) -> GenerationConfig:
         """Every setting that could change what is sampled is said here, so that none comes from the model's folder."""
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        room = self.max_new_tokens if context is None else context - prompt_tokens
-        if room < 1:
-            raise ConfigError(f"a prompt of {prompt_tokens} tokens fills the model's context of {context}; shorten it")
         sampling = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
         return GenerationConfig(
-            max_new_tokens=min(self.max_new_tokens, room),
+            max_new_tokens=max_new_tokens,
             eos_token_id=self.end_tokens(model),
             pad_token_id=self.tokenizer.pad_token_id,
             use_cache=True,

@@ -140,7 +140,11 @@ class EvaluationResult:
             "every completion ran out of time": lambda r: r.verdict.status is Status.TIMEOUT,
             "every completion is empty": lambda r: not r.completion.strip(),
         }
-        return [text for text, holds in texts.items() if all(map(holds, self.records))]
+        found = [text for text, holds in texts.items() if all(map(holds, self.records))]
+        unanswered = len({record.problem_id for record in self.records if record.tokens == 0})
+        if unanswered:
+            found.append(f"{unanswered} of {self.n} prompts do not fit the model's context and count as not solved")
+        return found
 
     def metrics(self) -> Metrics:
         """Everything as flat names, ready for a journal row.

@@ -153,12 +153,13 @@ def test_prompts_have_the_tokens_that_training_has(tiny_model, tiny_plain_model,
     else:
         expected = tokenizer(text=prompt)
     encoded = Generator(tokenizer, max_new_tokens=1).encode([prompt_text(problem, tokenizer)])
-    assert encoded["input_ids"][0].tolist() == expected["input_ids"]
+    assert encoded == [expected["input_ids"]]
 
 
-def test_the_context_of_the_model_limits_the_completion(model, tokenizer):
+def test_the_context_of_the_model_limits_the_completion_and_a_prompt_that_fills_it_has_none(model, tokenizer):
     model.config.max_position_embeddings = 8
     generator = Generator(tokenizer, max_new_tokens=100)
-    assert generator.generate(model, ["abc", "a"], seed=0)[0].tokens == 5
-    with pytest.raises(ConfigError, match="a prompt of 9 tokens fills the model's context of 8"):
-        generator.generate(model, ["abcdefghi"], seed=0)
+    three, filling, one = generator.generate(model, ["abc", "abcdefgh", "a"], seed=0)
+    assert (three.tokens, one.tokens) == (5, 5)
+    assert (filling.text, filling.tokens, filling.truncated) == ("", 0, True)
+    assert generator.generate(model, ["abcdefgh"], seed=0) == [filling]

@@ -5,7 +5,9 @@ from grpo_project.problems.problem import CallTest, Problem
 from grpo_project.verifier import Job, Status, Verdict, Verifier
 
 
-def record(problem_id, passed, total=4, *, sample=0, level="foundation", status=None, truncated=False, **verdict):
+def record(
+    problem_id, passed, total=4, *, sample=0, level="foundation", status=None, truncated=False, tokens=10, **verdict
+):
     status = status or (Status.PASSED if passed == total else Status.FAILED)
     return CompletionRecord(
         problem_id=problem_id,
@@ -14,7 +16,7 @@ def record(problem_id, passed, total=4, *, sample=0, level="foundation", status=
         sample=sample,
         prompt="Write f.",
         completion="def f(): pass",
-        tokens=10,
+        tokens=tokens,
         truncated=truncated,
         verdict=Verdict("job", problem_id, status, passed, total, **{"code": "def f(): pass", **verdict}),
     )
@@ -81,6 +83,7 @@ def test_changes_are_paired_and_only_against_the_same_problems():
         ([record("a", 0, status=Status.WRONG_FORMAT, code=None)], "known format"),
         ([record("a", 0, status=Status.TIMEOUT)], "out of time"),
         ([], "nothing was evaluated"),
+        ([record("a", 4), record("b", 0, tokens=0)], "1 of 2 prompts do not fit"),
     ],
 )
 def test_suspect_evaluations_say_why(records, word):
