@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output_dir", type=Path, help="the run directory (--output_dir of the training)")
     parser.add_argument("--project", help="W&B project, instead of the one that the run was started with")
+    parser.add_argument("--rebuild", action="store_true", help="upload everything again, to new W&B runs")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds until the rest is left for later (600)")
 
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from grpo_project.core.run_directory import Run, lock_run
     from grpo_project.core.wandb_delivery import Pace
     from grpo_project.core.wandb_environment import base_url, has_key
-    from grpo_project.core.wandb_segments import adopt_segments
+    from grpo_project.core.wandb_segments import adopt_segments, rebuild_segments
     from grpo_project.core.wandb_state import read_state, sync_status
     from grpo_project.core.wandb_uploader import Uploader
 
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     lock = lock_run(paths)  # a live trainer holds it
     opened = {state.run_id for state in read_state(args.output_dir).segments.values() if state.opened}
     adopt_segments(args.output_dir, args.project, opened)
+    if args.rebuild:
+        rebuild_segments(args.output_dir)
     with console.status(f"uploading {args.output_dir}") as line:
 
         def show(uploader: Uploader) -> None:
@@ -52,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     lock.release()
     status = sync_status(args.output_dir)
     console.print(status_table(status))
+    for segment in status["segments"]:
+        console.print(segment["url"] or "", soft_wrap=True)
     if code:
         console.print(
             f"{status['pending']} rows are not confirmed: {status['last_error']}. Run the same command again."
@@ -63,9 +68,9 @@ def status_table(status: dict[str, Any]) -> Table:
     """One line for each W&B run."""
     from rich.table import Table
 
-    table = Table("W&B run", "attempts", "rows", "confirmed", "pending", "read back", "address")
+    table = Table("W&B run", "attempts", "rows", "confirmed", "pending", "read back")
     for segment in status["segments"]:
         attempts = ", ".join(map(str, segment["attempts"]))
         counts = (str(segment[key]) for key in ("rows", "confirmed", "pending"))
-        table.add_row(segment["name"], attempts, *counts, segment["read_back"] or "-", segment["url"] or "-")
+        table.add_row(segment["name"], attempts, *counts, segment["read_back"] or "-")
     return table

@@ -174,6 +174,20 @@ def adopt_segments(output_dir: Path, project: str | None, opened: set[str]) -> N
                 record_segment(output_dir, attempt, replace(segment, project=project))
 
 
+def rebuild_segments(output_dir: Path) -> None:
+    """Give every segment a W&B run that does not exist yet, so that the whole projection is made anew."""
+    segments = read_segments(output_dir)
+    renamed: dict[str | None, str] = {segment.run_id: new_run_id() for segment in segments}
+    for segment in segments:
+        policy = "same" if segment.policy in ("same", "rewind") else "new"
+        rebuilt = replace(segment, run_id=renamed[segment.run_id], policy=policy)
+        if segment.parent_id is not None:
+            rebuilt.parent_id = renamed[segment.parent_id]
+            rebuilt.config = {**segment.config, "parent_run_id": rebuilt.parent_id}
+        for attempt in segment.attempts:
+            record_segment(output_dir, attempt, rebuilt)
+
+
 def valid_steps(output_dir: Path, segment: Segment) -> dict[int, int]:
     """For each attempt of the segment that a later one cut short: the last step that still counts."""
     known = read_attempts(RunPaths(output_dir).events)

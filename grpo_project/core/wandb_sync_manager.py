@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 RESTART_LIMIT = 100
 """Times that a killed uploader is started again in one attempt."""
 FINISH_TIMEOUT_S = 60.0
+PATIENCE_S = 10.0
+"""After so long at the end the user is told what is waited for."""
 
 _manager: WandBSyncManager | None = None
 
@@ -190,29 +192,41 @@ class WandBSyncManager:
         self._start_uploader()
 
     def _drain(self, exit_code: int, timeout_s: float) -> None:
-        """Ask the uploader to finish and wait for it; one that was killed meanwhile is replaced while time is left."""
-        deadline = time.monotonic() + timeout_s
-        told = None
-        while (left := deadline - time.monotonic()) > 0:
-            code = self._running().poll()
-            if code is not None:
-                if told is self._uploader and code >= 0:
-                    break  # it did what it could
-                self._check_at = 0.0
-                self._keep_uploader_alive()
-                if self._running().poll() is not None:
-                    break  # the restart limit is reached
-            if told is not self._uploader:
-                told = self._running()
-                self._tell(f"finish {exit_code} {left:.1f}\n")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._running().wait(min(left, 0.5))
+        """Have the uploader deliver the rest within ``timeout_s``; Ctrl-C leaves it for later."""
+        try:
+            self._wait_for_uploader(exit_code, timeout_s)
+        except KeyboardInterrupt:
+            logger.warning("W&B: not waiting any longer")
         self._release_pipe()
         try:
             self._running().wait(2.0)  # it writes the backup and its last state
         except subprocess.TimeoutExpired:
             self._running().kill()
             self._running().wait()
+
+    def _wait_for_uploader(self, exit_code: int, timeout_s: float) -> None:
+        """Ask the uploader to finish and wait for it; one that was killed meanwhile is replaced while time is left."""
+        began = time.monotonic()
+        told, patience = None, PATIENCE_S
+        while (left := began + timeout_s - time.monotonic()) > 0:
+            code = self._running().poll()
+            if code is not None:
+                if told is self._uploader and code >= 0:
+                    return  # it did what it could
+                self._check_at = 0.0
+                self._keep_uploader_alive()
+                if self._running().poll() is not None:
+                    return  # the restart limit is reached
+            if told is not self._uploader:
+                told = self._running()
+                self._tell(f"finish {exit_code} {left:.1f}\n")
+            if timeout_s - left > patience:
+                patience = timeout_s
+                logger.warning(
+                    "W&B: waiting for the last rows, at most %.0f s more (Ctrl-C: leave them for later)", left
+                )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._running().wait(min(left, 0.5))
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._uploader is not None

@@ -63,6 +63,8 @@ class Uploader:
         self._dirty = False
         self._written_at = self._backup_at = 0.0
         self.segments = read_segments(output_dir)
+        known = {segment.run_id for segment in self.segments}
+        self.state.segments = {name: state for name, state in self.state.segments.items() if name in known}
         self.channels = [self._channel(segment) for segment in self.segments]
 
     def run(self, seconds: float = float("inf")) -> int:
@@ -71,6 +73,7 @@ class Uploader:
         Args:
             seconds: the limit of an uploader without a live trainer; with one, the trainer's end sets it.
         """
+        self.state.uploader_restarts += self.state.uploader_pid is not None  # the last one did not leave, it was killed
         self.state.mode, self.state.uploader_pid = "online", os.getpid()
         write_state(self.output_dir, self.state)
         if self.live is None:

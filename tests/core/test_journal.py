@@ -264,3 +264,17 @@ def test_clearing_a_run_leaves_foreign_files_alone(tmp_path):
     clear_run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     clear_run(tmp_path / "absent")
+
+
+def test_the_objects_of_the_wandb_library_are_understood(tmp_path):
+    code = """
+        import sys, wandb
+        from grpo_project.core.journal import Journal
+        values = {"table": wandb.Table(columns=["a"], data=[[1], [2]]),
+                  "histogram": wandb.Histogram(np_histogram=([1, 2], [0, 1, 2]))}
+        Journal(sys.argv[1], 0).metrics(1, "user", values)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=True)
+    (row,) = Run.open(tmp_path).metrics()
+    assert row["table"] == {"_type": "table", "columns": ["a"], "rows": [[1], [2]]}
+    assert row["histogram"] == {"_type": "histogram", "counts": [1, 2], "edges": [0, 1, 2]}

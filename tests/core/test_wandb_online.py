@@ -176,6 +176,11 @@ def test_an_offline_run_of_several_attempts_is_uploaded_exactly(server, tmp_path
     first, second = (server.run(segment["run_id"]) for segment in sync_status(tmp_path)["segments"])
     assert values(first) == eighths(range(1, 31))
     assert values(second) == eighths(range(26, 29))
+    assert grpo("sync", tmp_path, "--rebuild").returncode == 0
+    again = [server.run(segment["run_id"]) for segment in sync_status(tmp_path)["segments"]]
+    assert len(server.runs) == 4
+    assert [values(run) for run in again] == [values(first), values(second)]
+    assert again[1].config["parent_run_id"]["value"] == again[0].name
 
 
 def test_a_server_that_shows_its_rows_late_gets_none_twice(server, tmp_path):
