@@ -49,6 +49,8 @@ class Cage:
         """With ``numpy_site``, the folder that numpy is installed in, the zygote has numpy loaded."""
         self.isolation = isolation
         self._numpy_site = numpy_site
+        self.killed_by_others = False
+        """A candidate got a SIGKILL that is not ours: by its own hand, or the machine was short of memory."""
         self._zygote = 0  # its process id as seen from here
         self._process: subprocess.Popen | None = None
         self._control: socket.socket | None = None
@@ -109,6 +111,11 @@ class Cage:
 
     def ended(self) -> Ended:
         """The end of the candidate, once ``fileno`` is readable. Raises ``CageError`` if the cage itself failed."""
+        ended = self._end()
+        self.killed_by_others |= os.waitstatus_to_exitcode(ended.status) == -signal.SIGKILL
+        return ended
+
+    def _end(self) -> Ended:
         answer = self.receive(START_LIMIT_S)
         if "fault" in answer:
             raise CageError(answer["fault"])
@@ -119,7 +126,7 @@ class Cage:
     def kill(self) -> Ended:
         """End the candidate and all that it started."""
         self._send(KILL)
-        return self.ended()
+        return self._end()
 
     def receive(self, limit_s: float) -> dict[str, Any]:
         assert self._control is not None

@@ -8,6 +8,7 @@ Orders (marshal, from the trusted side) and records (JSON of ``values``, one for
     {"mode": "calls", "program": str, "calls": [(name, args, kwargs), ...]}  then any number of  {"calls": [...]}
         -> ["compiled", stateless] and ["loaded", names], or ["raised", type names, text, line];
         -> then ["value", v] or ["raised", ...] for each call
+           or, in place of a call, a step of a test: (EXECUTE or EVALUATE, (test, position, source), {})
     {"mode": "program", "program": str}
         -> ["ended", exit code] or ["raised", ...]; standard input and output are the process's own
 """
@@ -25,7 +26,10 @@ from grpo_project.verifier import values, wire
 from grpo_project.verifier.stateless import stateless
 
 PROGRAM_FILE = "<solution>"
+STEPS = EXECUTE, EVALUATE = ("<execute>", "<evaluate>")
+"""In place of a function's name: a step of a test, with (test, position, source) as the arguments."""
 _TEXT = 500
+_scopes: dict[int, dict[str, Any]] = {}
 
 
 def run(link: socket.socket) -> NoReturn:
@@ -53,7 +57,7 @@ def _serve_calls(link: socket.socket, order: dict[str, Any]) -> None:
     _report(link, ["loaded", sorted(name for name in module.__dict__ if type(name) is str)[:500]])
     while True:
         for name, args, kwargs in order["calls"]:
-            _report(link, _call(module, name, args, kwargs))
+            _report(link, _step(module, name, *args) if name in STEPS else _call(module, name, args, kwargs))
         message = wire.receive(link)
         if message is None:
             return
@@ -63,6 +67,18 @@ def _serve_calls(link: socket.socket, order: dict[str, Any]) -> None:
 def _call(module: types.ModuleType, name: str, args: tuple, kwargs: dict) -> list[Any]:
     try:
         return ["value", getattr(module, name)(*args, **kwargs)]
+    except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
+        return _raised(error)
+
+
+def _step(module: types.ModuleType, name: str, test: int, _position: tuple, source: str) -> list[Any]:
+    """A statement or an expression of a test that holds objects of the program's. Each test has its own variables."""
+    scope = _scopes.setdefault(test, dict(module.__dict__))
+    try:
+        if name == EXECUTE:
+            exec(compile(source, f"<test {test + 1}>", "exec", dont_inherit=True), scope)
+            return ["value", None]
+        return ["value", eval(compile(source, f"<test {test + 1}>", "eval", dont_inherit=True), scope)]
     except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
         return _raised(error)
 

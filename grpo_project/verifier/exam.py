@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import math
 import random
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from grpo_project.verifier.asserts import Step, needs_objects, steps_of
 from grpo_project.verifier.cage import Cage
+from grpo_project.verifier.candidate import EVALUATE, EXECUTE
 from grpo_project.verifier.compare import Comparison
 from grpo_project.verifier.remote import Call, Calls, Remote, exception_of, result_of
 from grpo_project.verifier.session import Limits, Session, Stopped
@@ -183,10 +186,21 @@ class SourceExam(Exam):
         self._codes = [compiled(source, f"test {number}") for number, (source,) in enumerate(self.tests, 1)]
         self._given = definitions(spec["scaffold"], self.entry_point)
         self._names = [names_of(code) for code in self._codes]
+        self._steps = [self._split(source, frozenset(spec["classes"])) for (source,) in self.tests]
+        self.weak = any(step.weak for steps in self._steps if steps for step in steps)
+
+    def _split(self, source: str, classes: frozenset[str]) -> list[Step] | None:
+        """The test's steps where it holds objects of the candidate's, else ``None``: it runs outside as it stands."""
+        tree = ast.parse(source)
+        given = defined_in(tree) | (set() if self._given is None else set(self._given.co_names))
+        if not needs_objects(tree, classes, frozenset(given - {self.entry_point})):
+            return None
+        return steps_of(tree)
 
     def ahead(self) -> list[Call]:
         names = {self.entry_point} if self.entry_point else set()
-        return [call for (source,) in self.tests for call in literal_calls(source, names)]
+        whole = [source for (source,), steps in zip(self.tests, self._steps, strict=True) if steps is None]
+        return [call for source in whole for call in literal_calls(source, names)]
 
     def grade(self, index: int, calls: Calls) -> Result:
         shown = brief_source(self.tests[index][0])
@@ -208,7 +222,20 @@ class SourceExam(Exam):
         return Result("passed", input=shown)
 
     def _execute(self, index: int, namespace: dict[str, Any], calls: Calls) -> None:
-        exec(self._codes[index], namespace)
+        steps = self._steps[index]
+        if steps is None:
+            exec(self._codes[index], namespace)
+            return
+        for position, step in enumerate(steps):
+            self._take_step(index, position, step, calls)
+
+    def _take_step(self, index: int, position: int, step: Step, calls: Calls) -> None:
+        kind = EVALUATE if step.outside else EXECUTE
+        inside = Remote(calls, kind)
+        values = [inside(index, (position, number), source) for number, source in enumerate(step.inside)]
+        if step.outside:
+            scope = {"math": math} | {f"_value_{number}": value for number, value in enumerate(values)}
+            assert eval(step.outside, scope), step.outside
 
     def _namespace(self, index: int, calls: Calls) -> dict[str, Any]:
         namespace: dict[str, Any] = {"__name__": "test"}
@@ -283,6 +310,21 @@ def definitions(scaffold: str | None, entry_point: str | None) -> types.CodeType
         tree.body = [node for node in tree.body if getattr(node, "name", None) != entry_point]
         return compile(tree, "<starter code>", "exec", dont_inherit=True)
     return None
+
+
+def defined_in(tree: ast.Module) -> set[str]:
+    """Names that the test itself binds: variables, functions, imports."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+    return names
 
 
 def names_of(code: types.CodeType) -> set[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from grpo_project.verifier import kernel, launch, wire
 from grpo_project.verifier.cage import Cage, CageError
-from grpo_project.verifier.exam import CallExam, CheckExam, Exam, SourceExam, Unusable
+from grpo_project.verifier.exam import CallExam, CheckExam, Exam, Result, SourceExam, Unusable
 from grpo_project.verifier.stdio import StdioExam
 
 KINDS: dict[str, type[Exam]] = {"call": CallExam, "assert": SourceExam, "check": CheckExam, "stdio": StdioExam}
@@ -45,6 +45,13 @@ def serve(link: socket.socket, isolation: str) -> None:
         judge.close()
 
 
+def _hold(exam: Exam, cage: Cage, program: str) -> tuple[list[Result], float]:
+    """Run a program whose process was killed by a stranger once more: the second time it counts as its own doing."""
+    cage.killed_by_others = False
+    first = exam.hold(cage, program)
+    return exam.hold(cage, program) if cage.killed_by_others else first
+
+
 class Judge:
     """A cage and the exams that were used last."""
 
@@ -58,7 +65,7 @@ class Judge:
         start = time.monotonic()
         try:
             exam = self._exam(key, problem)
-            results, cpu_s = exam.hold(self._cage_for(program), program)
+            results, cpu_s = _hold(exam, self._cage_for(program), program)
         except CageError as error:
             return "fault", str(error)
         except Unusable as error:

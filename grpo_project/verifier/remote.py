@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 from grpo_project.verifier import values
+from grpo_project.verifier.candidate import STEPS
 from grpo_project.verifier.session import Session, Stopped
 
 Call = tuple[str, tuple, dict]
@@ -64,7 +65,8 @@ class Calls:
             key = call_key(*call)
             if key not in self._answers and key not in self._pending:
                 self._pending.append(key)
-                self.made.append(call)
+                if call[0] not in STEPS:
+                    self.made.append(call)
                 new.append(call)
         return new
 
@@ -83,9 +85,13 @@ class Calls:
     def answer(self, name: str, args: tuple, kwargs: dict) -> list[Any]:
         """The record of one call, made now unless it was made before. Raises ``Stopped``."""
         key = call_key(name, args, kwargs)
+        if key not in self._answers and key not in self._pending:
+            # What is under way first: with both sides writing at once, neither would read.
+            while self._pending and self._stopped is None:
+                self._collect(self._pending[0])
+            if self._stopped is None:
+                self._session.order({"calls": self._new([(name, args, kwargs)])})
         if key not in self._answers and self._stopped is None:
-            if new := self._new([(name, args, kwargs)]):
-                self._session.order({"calls": new})
             self._collect(key)
         if key in self._answers:
             return record_of(self._answers[key])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from grpo_project.verifier.cage import Cage, CageError, Ended, cpu_seconds, cred
 WALL_FACTOR = 4.0
 WALL_SLACK_S = 2.0
 MIB = 1 << 20
+_SEND_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,14 @@ class Session:
         return pid
 
     def order(self, message: dict[str, Any]) -> None:
-        """Send an order. A child that is gone already is noticed by the next ``record``."""
+        """Send an order. A child that is gone, or does not read, is noticed by the next ``payload``."""
+        self._link.settimeout(_SEND_LIMIT_S)  # a hostile child may leave it unread
         try:
             wire.send(self._link, marshal.dumps(message))
         except OSError:
-            return
+            self._silent = True  # gone, or half an order sent: there is nothing more to expect
+        finally:
+            self._link.settimeout(None)
 
     def payload(self, cpu_limit_s: float, doing: str) -> bytes:
         """The next record, undecoded. Raises ``Stopped`` when none came within the limits."""
@@ -118,6 +123,8 @@ class Session:
             if self.outcome is not None:
                 raise self._stopped_by_end(doing)
             if self._silent:
+                if self._ended_by_now():
+                    continue
                 raise Stopped("error", f"{doing}: the program closed the link to the verifier")
             cpu = self._cpu()
             left = min(cpu_limit_s - (cpu - start_cpu), self.limits.candidate_cpu_s + self.limits.load_cpu_s - cpu)
@@ -127,6 +134,16 @@ class Session:
             if wall_left <= 0:
                 raise Stopped("timeout", f"{doing}: no answer after {wall_cap:.2g} s")
             self._wait(min(left, wall_left))
+
+    def _ended_by_now(self) -> bool:
+        """The end of the process may be known a moment after that of its link."""
+        if select.select([self.cage], [], [], 0.5)[0]:
+            self._note_end()
+        return self.outcome is not None
+
+    def _note_end(self) -> None:
+        self.outcome = self.cage.ended()
+        self.cpu_s = self.outcome.cpu_s
 
     def until_end(self, output: Any) -> None:
         """Wait for the end of a program that prints to ``output``. Raises ``Stopped`` at a limit."""
@@ -154,8 +171,7 @@ class Session:
         watched: list[Any] = [*links, self.cage, *more]
         readable, _, _ = select.select(watched, [], [], seconds)
         if self.cage in readable:
-            self.outcome = self.cage.ended()
-            self.cpu_s = self.outcome.cpu_s
+            self._note_end()
         if self._link in readable or self.outcome is not None:
             self._drain()
 
@@ -176,7 +192,7 @@ class Session:
     def _stopped_by_end(self, doing: str) -> Stopped:
         assert self.outcome is not None
         code = os.waitstatus_to_exitcode(self.outcome.status)
-        if code == -24:  # SIGXCPU
+        if code == -signal.SIGXCPU:
             return Stopped("timeout", f"{doing}: out of CPU time")
         return Stopped("error", f"{doing}: the process ended ({self.outcome.text})")
 

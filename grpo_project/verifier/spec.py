@@ -10,6 +10,7 @@ from typing import Any
 
 from grpo_project.errors import DataError
 from grpo_project.problems.problem import AssertTest, CallTest, CheckTest, Problem, StdioTest
+from grpo_project.verifier.asserts import classes_in
 from grpo_project.verifier.extract import scaffold_of
 
 _KINDS = {CallTest: "call", AssertTest: "assert", CheckTest: "check", StdioTest: "stdio"}
@@ -38,6 +39,7 @@ def spec_of(problem: Problem, *, stop_early: bool = False) -> Spec:
         "entry_point": problem.entry_point,
         "scaffold": scaffold_of(problem),
         "checker": problem.checker,
+        "classes": classes_in(problem.solution, problem.starter_code),
         "stop_early": stop_early,
         "comparison": (choices.float_tolerance, choices.nan_equal, choices.distinguish_sequences),
         "limits": {

@@ -152,4 +152,5 @@ def _limit(level: str, limits: dict[str, int]) -> None:
             value += _own_size
         hard = resource.getrlimit(number)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(number, (value, value))
+        # A second between the limits of CPU time: the lower one's signal says what it was.
+        resource.setrlimit(number, (value - (name == "RLIMIT_CPU"), value))
