@@ -22,16 +22,17 @@ from grpo_project.errors import CheckpointError
 from grpo_project.problems.problem import LEVELS, Problem
 
 MAX_PENDING = 4096  # draws that wait for their results; a trainer that reads ahead and stops leaves some behind
+REVIEW_STEPS = 25
 
 
 class Curriculum:
     """Stages, a sampler and a gate over a set of problems.
 
     ``threshold`` overrides those of all stages, ``on_stall`` that of the settings. ``evaluation_interval`` (optimizer
-    steps; 0: none expected) tells when an evaluation is overdue.
+    steps) tells when an evaluation is overdue; 0 expects none, and rollouts alone decide.
 
     Raises:
-        ConfigError: no problem belongs to any stage.
+        ConfigError: no problem belongs to any stage, or the settings ask for evaluations where none is expected.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Curriculum:
         self._pools = [[i for i, p in enumerate(problems) if stage.selects(p)] for stage in self.stages]
         self._sizes = [len(pool) for pool in self._pools]
         self._sampler: Sampler = settings.build_sampler(self._pools, len(problems))
-        self._gate: Gate = settings.build_gate()
+        self._gate: Gate = settings.build_gate(expects_evaluations=evaluation_interval > 0)
         self._rng = Random(seed)
         self._diagnosis = Diagnosis(evaluation_interval)
         self._progress = Progress(settings, self._sizes, self._gate, self._diagnosis, threshold, on_stall)
         self._pending: deque[Draw] = deque(maxlen=MAX_PENDING)
+        self._reviews_itself = evaluation_interval == 0
+        self._reviewed_at = 0
         self._evaluations = 0
         self._performance: float | None = None
         self._batch_levels: dict[str, float] = {}
@@ -91,6 +94,8 @@ class Curriculum:
     def observe_rollouts(self, step: int, results: Sequence[GroupResult]) -> Decision | None:
         """Take in a judged generation batch. Returns a decision if the stage changes because of it.
 
+        Where no evaluations are to be expected, also every ``REVIEW_STEPS`` steps, so that a stall is noticed.
+
         Raises:
             ValueError: a result is of a problem that is not a training problem.
         """
@@ -98,7 +103,12 @@ class Curriculum:
             self._observe_group(result)
         self._count_levels(results)
         self._diagnosis.observe_rollouts(step, self.stage.name, results)
-        return self._progress.after_rollouts(step)
+        decision = self._progress.after_rollouts(step)
+        if decision is None and self._reviews_itself and step - self._reviewed_at >= REVIEW_STEPS:
+            self._reviewed_at = step
+            self._gate.end_evaluation()
+            return self._progress.after_review(step)
+        return decision
 
     def observe_evaluation(
         self,
@@ -191,6 +201,7 @@ class Curriculum:
             "diagnosis": self._diagnosis.state_dict(),
             "progress": self._progress.state_dict(),
             "pending": [list(draw) for draw in self._pending],
+            "reviewed_at": self._reviewed_at,
             "evaluations": self._evaluations,
             "performance": self._performance,
             "batch_levels": dict(self._batch_levels),
@@ -215,6 +226,7 @@ class Curriculum:
         self._diagnosis.load_state_dict(state["diagnosis"])
         self._progress.load_state_dict(state["progress"])
         self._pending = deque((Draw(*draw) for draw in state["pending"]), maxlen=MAX_PENDING)
+        self._reviewed_at = state["reviewed_at"]
         self._evaluations = state["evaluations"]
         self._performance = state["performance"]
         self._batch_levels = dict(state["batch_levels"])

@@ -152,11 +152,11 @@ class ConfidentGate:
     problems alone refute the threshold, they have the last word: the rollouts then show memory.
     """
 
-    default_min_evaluations = 1
     uses_rollouts = True
 
-    def __init__(self, n_stages: int, alpha: float = 0.05, memory: int = 512) -> None:
+    def __init__(self, n_stages: int, alpha: float = 0.05, memory: int = 512, default_min_evaluations: int = 1) -> None:
         self.alpha = alpha
+        self.default_min_evaluations = default_min_evaluations
         self.memory = memory
         self._ordinal = 1  # of the newest bet
         self._evidence = [_Evidence(starts=[[0, 1]]) for _ in range(n_stages)]

@@ -72,6 +72,10 @@ class Progress:
         self.last = self._leave(step, missing) or self._hold(step, missing, rate)
         return self.last
 
+    def after_review(self, step: int) -> Decision:
+        """Decide on rollouts alone, where there are no evaluations."""
+        return self.after_evaluation(step, self._gate.measure(self.current, self.stage).rate)
+
     def explain(self) -> str:
         """Why training is in this stage."""
         place = f"Stage {self.stage.name} ({self.current + 1} of {len(self.stages)}) since step {self.entered_at}"

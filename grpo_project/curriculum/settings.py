@@ -25,7 +25,7 @@ SAMPLERS: Mapping[str, Any] = {
     "bandit": BanditSampler,
     "uniform": UniformSampler,
 }
-GATES: Mapping[str, Any] = {"confident": ConfidentGate, "threshold": ThresholdGate}
+GATES = ("confident", "threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,24 @@ class CurriculumSettings:
         options = {"probe_share": self.probe_share} if self.sampler == "learnable" else {}
         return SAMPLERS[self.sampler](pools, n_problems, **options)
 
-    def build_gate(self) -> Gate:
-        options = {"alpha": self.alpha} if self.gate == "confident" else {}
-        return GATES[self.gate](len(self.all_stages), **options)
+    def build_gate(self, expects_evaluations: bool) -> Gate:
+        """The gate. Without evaluations to expect, it has to do with rollouts.
+
+        Raises:
+            ConfigError: evaluations are asked for and none is to be expected.
+        """
+        if not expects_evaluations:
+            fix = "set --eval_every_n_steps above 0, or"
+            if self.gate == "threshold":
+                raise ConfigError(f"the threshold gate needs evaluations; {fix} use the confident gate")
+            for i, stage in enumerate(self.stages):
+                if stage.min_evaluations:
+                    field = f"stages[{i}].min_evaluations"
+                    raise ConfigError(f"curriculum field {field} asks for evaluations; {fix} leave it out")
+        if self.gate == "threshold":
+            return ThresholdGate(len(self.all_stages))
+        needed = 1 if expects_evaluations else 0
+        return ConfidentGate(len(self.all_stages), self.alpha, default_min_evaluations=needed)
 
 
 def _check_stage(stage: Stage, where: str, *, is_last: bool) -> None:

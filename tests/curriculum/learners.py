@@ -91,7 +91,7 @@ def simulate(
 ) -> History:
     """Train from step ``first`` to ``steps``, with an evaluation before the first step and every ``every`` steps."""
     history = history or History()
-    if first == 1:
+    if first == 1 and every:
         evaluate(curriculum, learner, heldout, 0, history)
     for step in range(first, steps + 1):
         batch = [(problem, learner.attempt(problem)) for problem in curriculum.draw(groups)]

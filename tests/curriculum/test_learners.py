@@ -4,6 +4,7 @@ import pytest
 from learners import Learner, group_result, problems_of, restored, simulate
 
 from grpo_project.curriculum import Curriculum, CurriculumSettings, Stage
+from grpo_project.errors import ConfigError
 from grpo_project.problems.problem import LEVELS
 
 TRAIN = problems_of(60)
@@ -153,3 +154,21 @@ def test_a_resume_between_draw_and_results_changes_nothing():
     assert curriculum.observe_rollouts(11, results) == copy.observe_rollouts(11, results)
     assert curriculum.state_dict() == copy.state_dict()
     assert [p.id for p in curriculum.draw(50)] == [p.id for p in copy.draw(50)]
+
+
+def test_without_evaluations_rollouts_decide_and_a_stall_is_told():
+    good = simulate(
+        Curriculum(TRAIN, seed=0, evaluation_interval=0), Learner(0, rate=0.08), HELDOUT, steps=150, every=0
+    )
+    assert [move.next_stage for move in good.moves] == [*LEVELS[1:], "mixed"]
+    stuck = simulate(Curriculum(TRAIN, seed=0, evaluation_interval=0), Learner(0, **STUCK), HELDOUT, steps=500, every=0)
+    assert not stuck.moves
+    assert any(alarm.kind == "plateau" for alarm in stuck.alarms)
+    assert [decision.step for decision in stuck.decisions] == list(range(25, 501, 25))
+
+
+def test_asking_for_evaluations_without_any_is_refused():
+    stages = (Stage("foundation", ("foundation",), threshold=0.7, min_evaluations=2),)
+    for settings in (CurriculumSettings(gate="threshold"), CurriculumSettings(stages=stages)):
+        with pytest.raises(ConfigError, match="set --eval_every_n_steps above 0"):
+            Curriculum(TRAIN, settings, evaluation_interval=0)
