@@ -157,7 +157,7 @@ def parse_configuration(argv: Sequence[str]) -> Configuration:
         )
     except (ValueError, TypeError, ImportError) as error:
         # GRPOConfig and TrainingArguments check themselves, in their own words.
-        raise ConfigError(_one_line(error) + _advice(str(error))) from error
+        raise ConfigError(one_line(error) + _advice(str(error))) from error
     _refuse_unknown(parser, [*rest, *from_file_rest])
     run, grpo, model = parsed
     _unite_model_names(run, model)
@@ -173,7 +173,7 @@ def read_config_file(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}; give the path of a YAML file of flags") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} is not valid YAML: {_one_line(error)}") from error
+        raise ConfigError(f"--config {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config {path} must hold `flag: value` lines, not a {type(content).__name__}")
     return content
@@ -211,7 +211,7 @@ def _parser() -> Any:
 
     class OneLineParser(TrlParser):
         def error(self, message: str) -> Any:
-            raise ConfigError(f"{_one_line(message)} (`grpo train --help` lists all flags)")
+            raise ConfigError(f"{one_line(message)} (`grpo train --help` lists all flags)")
 
     parser = OneLineParser(
         (RunArguments, GRPOConfig, ModelConfig),
@@ -267,5 +267,6 @@ def _advice(message: str) -> str:
     return ""
 
 
-def _one_line(error: object) -> str:
+def one_line(error: object) -> str:
+    """An error's text without its line breaks."""
     return re.sub(r"\s+", " ", str(error)).strip()

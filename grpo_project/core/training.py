@@ -5,6 +5,7 @@ What can fail for the user's sake failed in ``plan`` already; from here on the r
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,7 @@ from grpo_project.callbacks.enhanced_inference_callback import EnhancedInference
 from grpo_project.callbacks.journal import JournalCallback
 from grpo_project.callbacks.preemption import PreemptionCallback, TimedSaveCallback
 from grpo_project.callbacks.progress import ProgressCallback
-from grpo_project.config import Configuration
+from grpo_project.config import Configuration, one_line
 from grpo_project.core import checkpoints
 from grpo_project.core.guidance import Guidance
 from grpo_project.core.journal import Journal, next_attempt
@@ -33,10 +34,13 @@ from grpo_project.core.trainer import CodeTrainer
 from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager
 from grpo_project.curriculum import Curriculum, UniformSource
 from grpo_project.durations import parse_duration
+from grpo_project.errors import ConfigError
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_for
 from grpo_project.rewards import BY_NAME
 from grpo_project.verifier import Verifier
+
+logger = logging.getLogger("grpo_project")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,14 @@ class OpenRun:
 def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
     """Train as planned, from a checkpoint or from the start, and return how it ended."""
     main_process = plan.configuration.grpo.process_index == 0
+    tokenizer = load_tokenizer(plan)
     arguments = plan.configuration.run
     max_runtime_s = None if arguments.max_runtime is None else parse_duration(arguments.max_runtime)
     with (
         StopRequest(arguments.preemption_grace_s, max_runtime_s) as stop,
         open_run(plan, verifier, main_process) as run,
     ):
-        trainer = build_trainer(plan, verifier, run, stop, console)
+        trainer = build_trainer(plan, tokenizer, verifier, run, stop, console)
         trainer.train(resume_from_checkpoint=str(plan.resume_from) if plan.resume_from else None)
         step = trainer.state.global_step
         if step < trainer.state.max_steps and stop.reason:
@@ -88,11 +93,13 @@ def open_run(plan: RunPlan, verifier: Verifier, main_process: bool) -> Iterator[
         yield OpenRun()
         return
     configuration, output_dir = plan.configuration, plan.output_dir
-    prepare_directory(plan)
+    if configuration.run.overwrite_output_dir:
+        clear_run(output_dir)
     attempt = next_attempt(output_dir)
-    last_step_seen = (Run.open(output_dir).last_step or 0) if attempt else 0
+    last_step_seen = Run(output_dir).last_step or 0
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(output_dir, attempt))
+        journal = stack.enter_context(Journal(output_dir, attempt))  # from here on no other process writes this run
+        put_aside_unused_checkpoints(plan)
         record = plan.record or RunRecord.create(
             output_dir,
             configuration.to_dict(),
@@ -127,32 +134,22 @@ def open_run(plan: RunPlan, verifier: Verifier, main_process: bool) -> Iterator[
         yield OpenRun(journal, samples, record)
 
 
-def prepare_directory(plan: RunPlan) -> None:
-    """Make the run directory fit the plan: emptied, or without checkpoints that would be picked up by mistake."""
-    plan.output_dir.mkdir(parents=True, exist_ok=True)
-    if plan.configuration.run.overwrite_output_dir:
-        clear_run(plan.output_dir)
+def put_aside_unused_checkpoints(plan: RunPlan) -> None:
+    """Keep damaged checkpoints, and those of a future that is being replaced, from being picked up later."""
     for rejected in plan.rejected:
         checkpoints.set_aside(plan.output_dir, rejected.path)
-    if plan.resume_step is not None:
-        # Going on from an older checkpoint: newer ones belong to a future that is being replaced.
-        for newer in checkpoints.list_checkpoints(plan.output_dir):
-            if checkpoints.step_of(newer) > plan.resume_step:
-                checkpoints.set_aside(plan.output_dir, newer)
+    for checkpoint in checkpoints.list_checkpoints(plan.output_dir):
+        if checkpoints.step_of(checkpoint) > (plan.resume_step or 0):
+            checkpoints.set_aside(plan.output_dir, checkpoint)
     shutil.rmtree(plan.output_dir / checkpoints.STAGING, ignore_errors=True)
 
 
-def build_trainer(plan: RunPlan, verifier: Verifier, run: OpenRun, stop: StopRequest, console: Console) -> CodeTrainer:
+def build_trainer(
+    plan: RunPlan, tokenizer: Any, verifier: Verifier, run: OpenRun, stop: StopRequest, console: Console
+) -> CodeTrainer:
     """Put the parts together. The one place that knows all of them."""
     configuration = plan.configuration
     arguments, grpo = configuration.run, configuration.grpo
-    tokenizer = AutoTokenizer.from_pretrained(
-        plan.model,
-        revision=configuration.model.model_revision,
-        trust_remote_code=grpo.trust_remote_code,
-        padding_side="left",
-        truncation_side="left",
-    )
     system_prompt = SYSTEM_PROMPT if arguments.system_prompt is None else arguments.system_prompt
     progress = ProgressCallback(console, lambda: stage_name(plan.source))
     guidance = Guidance(plan.source, run.journal, run.samples, progress.say, stop.ask)
@@ -182,25 +179,57 @@ def build_trainer(plan: RunPlan, verifier: Verifier, run: OpenRun, stop: StopReq
     grpo.model_init_kwargs = model_init_kwargs(configuration)
     grpo.report_to = [name for name in grpo.report_to if name != "wandb"]  # the uploader's, not transformers'
     grpo.disable_tqdm = True
-    trainer = CodeTrainer(
-        model=plan.model,
-        args=grpo,
-        processing_class=tokenizer,
-        peft_config=get_peft_config(configuration.model),
-        callbacks=callbacks,
-        problem_source=guidance,
-        render=lambda problem: prompt_for(problem, tokenizer, system_prompt),
-        judge=verifier,
-        reward=BY_NAME[arguments.reward],
-        epoch_size=len(plan.train.problems),
-        on_rollouts=guidance.observe_rollouts,
-        extra_metrics=guidance.metrics,
-        components={"evaluation": evaluation},
-        stop_request=stop,
-    )
+    try:
+        trainer = CodeTrainer(
+            model=plan.model,
+            args=grpo,
+            processing_class=tokenizer,
+            peft_config=lora_config(configuration),
+            callbacks=callbacks,
+            problem_source=guidance,
+            render=lambda problem: prompt_for(problem, tokenizer, system_prompt),
+            judge=verifier,
+            reward=BY_NAME[arguments.reward],
+            epoch_size=len(plan.train.problems),
+            on_rollouts=guidance.observe_rollouts,
+            extra_metrics=guidance.metrics,
+            components={"evaluation": evaluation},
+            stop_request=stop,
+        )
+    except (OSError, ValueError, ImportError, NotImplementedError) as error:
+        # TRL, transformers and PEFT refuse a model or flags that do not go together, in their own words.
+        logger.debug("the trainer could not be built", exc_info=True)
+        raise ConfigError(f"{plan.model} can't be trained with these flags: {one_line(error)}") from error
     evaluation.bind(trainer)
     trainer.remove_callback(transformers.PrinterCallback)  # `progress` speaks
     return trainer
+
+
+def load_tokenizer(plan: RunPlan) -> Any:
+    """The model's tokenizer. It loads in no time, so a wrong name ends here and not after the run was begun.
+
+    Raises:
+        ConfigError: there is no such model, here or on the hub.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(
+            plan.model,
+            revision=plan.configuration.model.model_revision,
+            trust_remote_code=plan.configuration.grpo.trust_remote_code,
+            padding_side="left",
+            truncation_side="left",
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--model_name {plan.model}: its tokenizer can't be loaded: {one_line(error)}") from error
+
+
+def lora_config(configuration: Configuration) -> Any:
+    """The LoRA configuration that the flags describe, or ``None``."""
+    config = get_peft_config(configuration.model)
+    # TRL turns a single `--lora_target_modules q_proj` into a string, which PEFT takes for a pattern of whole paths.
+    if config is not None and isinstance(config.target_modules, str) and config.target_modules.isidentifier():
+        config.target_modules = {config.target_modules}
+    return config
 
 
 def stage_name(source: Curriculum | UniformSource) -> str:
