@@ -42,16 +42,22 @@ def write_maps(pid: int) -> None:
     """Called by the parent: say who the users of the new namespace of ``pid`` are.
 
     As root, candidates are mapped to nobody (and the set-up runs as root, which may read where Python is installed); as
-    an ordinary user there is one user to map. Raises ``OSError``.
+    an ordinary user, or as the root of a namespace that has no nobody, there is one user to map. Raises ``OSError``.
     """
     user, group = os.geteuid(), os.getegid()
     ranges = {"uid_map": f"0 {user} 1\n", "gid_map": f"0 {group} 1\n"}
-    if user == 0:
+    if user == 0 and _has_nobody():
         ranges = {name: text + f"{NOBODY} {NOBODY} 1\n" for name, text in ranges.items()}
     else:
         _write(pid, "setgroups", "deny")
     for name, text in ranges.items():
         _write(pid, name, text)
+
+
+def _has_nobody() -> bool:
+    with open("/proc/self/uid_map") as file:
+        ranges = [tuple(map(int, line.split())) for line in file]
+    return any(first <= NOBODY < first + count for first, _, count in ranges)
 
 
 def _write(pid: int, name: str, text: str) -> None:
