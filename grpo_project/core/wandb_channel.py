@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from grpo_project.core.processes import kill
-from grpo_project.core.wandb_delivery import CLIENT_PROCESS, EXIT_REFUSED, Pace
+from grpo_project.core.wandb_delivery import CLIENT_PROCESS, EXIT_REFUSED
 from grpo_project.core.wandb_environment import redact
+from grpo_project.core.wandb_pace import Pace
 from grpo_project.core.wandb_segments import Segment
 from grpo_project.core.wandb_state import SegmentState
 

@@ -19,47 +19,27 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo_project.core.processes import children, kill
 from grpo_project.core.run_directory import RunPaths
 from grpo_project.core.wandb_environment import base_url
+from grpo_project.core.wandb_pace import Pace
 from grpo_project.core.wandb_rows import STEP_METRIC, Row, SegmentRows
 from grpo_project.core.wandb_segments import Segment, read_segments, valid_steps
+from grpo_project.core.wandb_server import ServerWatch, describe, read_back, server_answers
 from grpo_project.core.wandb_state import SegmentState, read_state
 
 CLIENT_PROCESS = "wandb-core"
 EXIT_FAILED = 1
 EXIT_STALLED = 3
 EXIT_REFUSED = 4
-READ_BACK_LIMIT = 50_000
-"""Rows up to which the whole history is read back at the end; beyond that the server's last step must do."""
 # The client reads these for itself and would contradict what the segment says.
 OWNED_VARIABLES = (
     *("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM", "WANDB_MODE", "WANDB_NAME"),
     *("WANDB_RUN_GROUP", "WANDB_PROJECT", "WANDB_SERVICE", "WANDB_DISABLED"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Times in seconds, and the number of rows that may be unconfirmed (``window``).
-
-    stall_s: no confirmation for so long while the server answers means that the client stopped uploading for good (it
-    does after one 401, 403, 404, 409 or 413). silence_s: a delivery that says nothing for so long is frozen.
-    """
-
-    confirm_s: float = 5.0
-    stall_s: float = 60.0
-    silence_s: float = 90.0
-    backoff_s: float = 2.0
-    backoff_max_s: float = 60.0
-    backup_s: float = 30.0
-    finish_s: float = 20.0
-    drain_s: float = 60.0
-    window: int = 2000
 
 
 class Stalled(Exception):
@@ -68,38 +48,6 @@ class Stalled(Exception):
 
 class Refused(Exception):
     """The server does not do the fork or the rewind."""
-
-
-class ServerWatch(threading.Thread):
-    """Asks the server for the run's last step, in a thread because the client retries for minutes in an outage."""
-
-    def __init__(self, path: str, every_s: float) -> None:
-        super().__init__(daemon=True)
-        self._path, self._every_s = path, every_s
-        self._wanted = threading.Event()
-        self.last_step = -1
-        self.answered_at = 0.0
-        self.error: str | None = None
-
-    def ask(self) -> None:
-        self._wanted.set()
-
-    def run(self) -> None:
-        import wandb
-
-        run = None
-        while True:
-            self._wanted.wait()
-            try:
-                run = run or wandb.Api(timeout=10).run(self._path)
-                last_step = run.lastHistoryStep
-            except Exception as error:  # noqa: BLE001 - the client raises many types; any of them means "no answer"
-                self.error = describe(error)
-            else:
-                self.last_step = max(self.last_step, int(last_step))
-                self.error, self.answered_at = None, time.monotonic()
-                self._wanted.clear()
-            time.sleep(self._every_s)
 
 
 class Delivery:
@@ -260,31 +208,16 @@ class Delivery:
             say(beat=1)
             time.sleep(0.1)
         self.run.finish(exit_code=self.end[1])
-        say(complete=not held, read_back=self.read_back() if not held else None)
+        say(complete=not held, read_back=None if held else self.read_back())
 
     def read_back(self) -> str:
-        """Compare the steps on the server with those of the journal: "exact", or what differs."""
-        import wandb
-
         expected: set[int] = set()
         rows = self.rows(SegmentState(self.segment.run_id))
         while batch := rows.poll(1000):
             expected.update(row.step for row in batch)
         expected.update(row.step for row in rows.close())
-        if len(expected) > READ_BACK_LIMIT:
-            return f"last step only: {len(expected)} rows are too many to read back"
-        seen: collections.Counter[int] = collections.Counter()
-        inherited = self.segment.branch_step if self.segment.policy == "fork" else None
-        run = wandb.Api(timeout=20).run(self.run.path)
-        for row in run.scan_history(use_cache=False):
-            step = int(row["_step"])
-            if int(row[STEP_METRIC]) != step:
-                return f"step {step} carries the trainer's step {row[STEP_METRIC]}"
-            if inherited is None or step > inherited:
-                seen[step] += 1
-            if len(seen) % 1000 == 0:
-                say(beat=1)
-        return compare_steps(expected, seen)
+        inherited_until = self.segment.branch_step if self.segment.policy == "fork" else None
+        return read_back(self.run.path, expected, inherited_until, lambda: say(beat=1))
 
     def listen(self) -> None:
         """Take in what the uploader says, without waiting."""
@@ -295,22 +228,6 @@ class Delivery:
             word, close, exit_code = line.split()
             assert word == "end"
             self.end = (close == "1", int(exit_code))
-
-
-def compare_steps(expected: set[int], seen: collections.Counter[int]) -> str:
-    """Say how the steps on the server differ from those of the journal; "exact" if they don't."""
-    missing = sorted(expected - seen.keys())
-    doubled = sorted(step for step, count in seen.items() if count > 1)
-    beyond = sorted(seen.keys() - expected)
-    if not (missing or doubled or beyond):
-        return "exact"
-    findings = (("missing", missing), ("more than once", doubled), ("not in the journal any more", beyond))
-    return "; ".join(f"{what}: {len(steps)} ({ranges(steps)})" for what, steps in findings if steps)
-
-
-def ranges(steps: list[int]) -> str:
-    """The first few of sorted ``steps``, for people."""
-    return ", ".join(map(str, steps[:10])) + (", ..." if len(steps) > 10 else "")
 
 
 def to_wandb(wandb: Any, value: Any) -> Any:
@@ -324,12 +241,6 @@ def to_wandb(wandb: Any, value: Any) -> Any:
     except (TypeError, ValueError, KeyError, AssertionError):
         return json.dumps(value)  # more bins or columns than the client takes: the numbers still arrive
     return value
-
-
-def describe(error: BaseException) -> str:
-    """One line on an exception of the client."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text:.300}" if text else type(error).__name__
 
 
 def say(**message: Any) -> None:
@@ -388,16 +299,6 @@ def main(argv: list[str]) -> int:
         say(failed=describe(error))
         return EXIT_FAILED
     return 0
-
-
-def server_answers() -> bool:
-    """Whether the server can be reached with this key."""
-    import wandb
-
-    try:
-        return bool(wandb.Api(timeout=10).default_entity)
-    except Exception:  # noqa: BLE001 - the client raises many types; any of them means "no"
-        return False
 
 
 if __name__ == "__main__":

@@ -10,24 +10,19 @@ from __future__ import annotations
 
 import base64
 import collections
-import gzip
 import json
 import math
 import re
-import socket
-import struct
 import threading
-import time
 import urllib.parse
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from grpo_project.core.wandb_loopback_http import LoopbackHttp
 
 HISTORY = "wandb-history.jsonl"
 ENTITY = "loopback"
 API_KEY = "loopback" + "0" * 32
-_STREAM = re.compile(r"/files/([^/]+)/([^/]+)/([^/]+)/file_stream")
 _OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 
 
@@ -102,7 +97,7 @@ class LoopbackServer:
         self.requests: list[str] = []
         self.authorizations: set[str] = set()
         self._port = 0
-        self._http: _Server | None = None
+        self._http: LoopbackHttp | None = None
 
     def __enter__(self) -> LoopbackServer:
         self.listen()
@@ -124,7 +119,7 @@ class LoopbackServer:
     def listen(self) -> None:
         """Accept connections, on the same port as before."""
         if self._http is None:
-            self._http = _Server(("127.0.0.1", self._port), self)
+            self._http = LoopbackHttp(("127.0.0.1", self._port), self)
             self._port = self._http.server_address[1]
             threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -188,7 +183,7 @@ class LoopbackServer:
 
     answer_GetDefaultEntity = answer_Viewer
 
-    def answer_ServerFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:
+    def answerLoopbackHttpFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
 
     def answer_OrganizationCoreWeaveOrganizationID(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -314,92 +309,6 @@ class LoopbackServer:
 
     def project(self, name: str) -> dict[str, Any]:
         return {"id": "1", "internalId": "1", "name": name, "entityName": ENTITY, "entity": {"id": "1", "name": ENTITY}}
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 64
-
-    def __init__(self, address: tuple[str, int], backend: LoopbackServer) -> None:
-        self.backend = backend
-        self.connections: set[socket.socket] = set()
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self.connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self.connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that a fault cut; nothing to report."""
-
-    def cut(self) -> None:
-        for connection in list(self.connections):
-            reset(connection)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
-
-    def do_POST(self) -> None:
-        backend = self.server.backend
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        backend.authorizations.add(self.headers.get("Authorization") or "")
-        stream = _STREAM.fullmatch(urllib.parse.urlsplit(self.path).path)
-        scope = "file_stream" if stream else "graphql" if self.path.endswith("/graphql") else "upload"
-        fault = backend.take_fault(scope)
-        if fault is not None and fault.kind in ("hang", "delay"):
-            time.sleep(fault.seconds)
-        if fault is not None and fault.kind in ("drop", "hang"):
-            return self.cut()
-        if fault is not None and fault.kind.isdigit():
-            return self.reply(int(fault.kind), {"errors": [{"message": "injected"}]})
-        status: int = 200
-        answer: dict[str, Any] = {}
-        if stream:
-            status, answer = backend.file_stream(urllib.parse.unquote(stream[3]), json.loads(body))
-        elif scope == "graphql":
-            answer = backend.graphql(json.loads(body))
-        if fault is not None and fault.kind == "ack_lost":
-            return self.cut()
-        return self.reply(status, answer)
-
-    do_GET: Callable[[_Handler], None] = do_POST
-    do_PUT: Callable[[_Handler], None] = do_POST
-    do_HEAD: Callable[[_Handler], None] = do_POST
-
-    def reply(self, status: int, answer: Any) -> None:
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def cut(self) -> None:
-        self.close_connection = True
-        reset(self.connection)
-
-
-def reset(connection: socket.socket) -> None:
-    """Close so that the other side sees a broken connection, not an end."""
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
-    except OSError:
-        return  # closed already
 
 
 def metrics(line: str) -> dict[str, Any]:

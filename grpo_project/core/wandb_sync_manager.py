@@ -29,8 +29,8 @@ from typing import Any
 from grpo_project.core.journal import Journal, next_attempt
 from grpo_project.core.record import plain
 from grpo_project.core.run_directory import Run
-from grpo_project.core.wandb_delivery import Pace
 from grpo_project.core.wandb_environment import find_mode, redact
+from grpo_project.core.wandb_pace import Pace
 from grpo_project.core.wandb_segments import choose_policy, plan_segment, record_segment
 from grpo_project.core.wandb_state import read_state, sync_status, write_state
 from grpo_project.errors import TrackingError

@@ -1,5 +1,6 @@
 """The projection online: the real client against the loopback server, each policy, outages, tables, the command."""
 
+import base64
 import json
 import math
 import os
@@ -12,8 +13,8 @@ import pytest
 from grpo_project.core import wandb_sync_manager
 from grpo_project.core.record import Histogram, Table
 from grpo_project.core.run_directory import Run
-from grpo_project.core.wandb_delivery import Pace
 from grpo_project.core.wandb_loopback import API_KEY, LoopbackServer
+from grpo_project.core.wandb_pace import Pace
 from grpo_project.core.wandb_state import sync_status
 
 # Quick for tests; the defaults are for a real server.
@@ -208,4 +209,6 @@ def test_the_key_is_nowhere_in_the_run_directory(server, tmp_path):
     assert status["state"] == "complete"
     files = [path for path in Path(tmp_path).rglob("*") if path.is_file()]
     assert len(files) > 5
-    assert [path for path in files if API_KEY.encode() in path.read_bytes()] == []
+    encoded = base64.b64encode(f"api:{API_KEY}".encode())
+    assert f"Basic {encoded.decode()}" in server.authorizations
+    assert [path for path in files if API_KEY.encode() in path.read_bytes() or encoded in path.read_bytes()] == []
