@@ -19,7 +19,7 @@ from grpo_project.core.evaluations import EvaluationStore
 from grpo_project.core.journal import Journal
 from grpo_project.core.wandb_sync_manager import get_wandb_sync_manager, safe_wandb_log
 from grpo_project.errors import ConfigError, InfrastructureError
-from grpo_project.evaluation.evaluator import Evaluator, Judge, resolve_ks, resolve_temperature
+from grpo_project.evaluation.evaluator import EvaluationAbandoned, Evaluator, Judge, resolve_ks, resolve_temperature
 from grpo_project.evaluation.history import EvaluationHistory
 from grpo_project.evaluation.ranks import evaluate_on_all_ranks, is_sharded
 from grpo_project.evaluation.result import MAIN_METRIC, EvaluationResult
@@ -56,6 +56,8 @@ class EnhancedInferenceCallback(TrainerCallback):
         tokenizer: default: the trainer's ``processing_class``.
         journal: the run's journal, on the main process.
         on_result: told about each evaluation, on every rank.
+        stop_requested: asked at each generated token (in a single process); True abandons the evaluation, so that a
+            pre-empted run can save its checkpoint in time. The resumed run makes it before its first step.
 
     Raises:
         ConfigError: arguments that contradict each other; in ``on_train_begin`` also problems or a tokenizer that
@@ -80,6 +82,7 @@ class EnhancedInferenceCallback(TrainerCallback):
         tokenizer: PreTrainedTokenizerBase | None = None,
         journal: Journal | None = None,
         on_result: Callable[[EvaluationResult], None] | None = None,
+        stop_requested: Callable[[], bool] | None = None,
     ) -> None:
         if eval_every_n_steps < 0:
             raise ConfigError(f"eval_every_n_steps is {eval_every_n_steps}; it must be 0 (never) or more")
@@ -101,6 +104,7 @@ class EnhancedInferenceCallback(TrainerCallback):
         self.tokenizer = tokenizer
         self.journal = journal
         self.on_result = on_result
+        self.stop_requested = stop_requested
         self.history = EvaluationHistory()
         self.result: EvaluationResult | None = None
         """The newest evaluation of this process."""
@@ -108,6 +112,8 @@ class EnhancedInferenceCallback(TrainerCallback):
         self._evaluator: Evaluator | None = None
         self._store: EvaluationStore | None = None
         self._own_verifier: Any = None
+        self._resumed_at: int | None = None
+        self._without_number: int | None = None  # the step whose evaluation failed or was abandoned
 
     def bind(self, trainer: Trainer) -> None:
         """Give the callback its trainer: needed under FSDP and DeepSpeed, and to evaluate on its evaluation set."""
@@ -128,15 +134,26 @@ class EnhancedInferenceCallback(TrainerCallback):
             return
         self._take_over_history(state)
         self._prepare(args, state, self.tokenizer or processing_class)
-        step = state.global_step
-        if step == 0:
+        self._resumed_at = state.global_step
+        if state.global_step == 0:
             self._evaluate("before training", args, state, control, model)
-        elif self._scheduled(step, state) and not self.history.has(step):
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """Make up for an evaluation that was due at the resumed step and got lost.
+
+        Not in ``on_train_begin``: by now the trainer has put everything back that its checkpoint holds, so whoever
+        listens through ``on_result`` keeps what it hears.
+        """
+        step = state.global_step
+        if not self.eval_every_n_steps or step == 0 or step != self._resumed_at:
+            return
+        if self._scheduled(step, state) and not self.history.has(step):
             self._evaluate("it was due at the resumed step and is not on record", args, state, control, model)
         else:
-            logger.debug(
-                "step %d: no evaluation at the start; resumed with evaluations of %s", step, self.history.steps
-            )
+            logger.debug("step %d: resumed; evaluations on record: %s", step, self.history.steps)
+        self._resumed_at = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
@@ -169,11 +186,12 @@ class EnhancedInferenceCallback(TrainerCallback):
             return
         step = state.global_step
         wanted = wanted_metric(args)
-        if wanted is not None and wanted not in metrics and not self.history.has(step):
+        missing = wanted is not None and wanted not in metrics and not self.history.has(step)
+        if missing and self._without_number != step:
             self._evaluate(f"the trainer needs {wanted}", args, state, control, model)
         if self.result is not None and self.result.step == step:
             metrics.update(as_trainer_metrics(self.result.metrics()))
-        elif wanted is not None and self.history.failed(step):
+        elif wanted is not None and self._without_number == step:
             # Said aloud already. NaN is never better than the best; a missing name would end the training.
             metrics.setdefault(wanted, float("nan"))
 
@@ -219,6 +237,7 @@ class EnhancedInferenceCallback(TrainerCallback):
             or getattr(args, "max_completion_length", None)
             or DEFAULT_MAX_NEW_TOKENS,
             system_prompt=self.system_prompt,
+            should_stop=self.stop_requested if args.world_size == 1 else None,
         )
         if state.is_world_process_zero:
             attempt = self.journal.attempt if self.journal else None
@@ -237,7 +256,7 @@ class EnhancedInferenceCallback(TrainerCallback):
             logger.warning(
                 "the trainer's evaluation set holds no `problem` column: evaluating on built-in problems instead"
             )
-        return builtin_problems(split="heldout", seed=self.seed)
+        return builtin_problems("heldout")
 
     def _start_verifier(self) -> Judge:
         from grpo_project.verifier import Verifier
@@ -263,7 +282,13 @@ class EnhancedInferenceCallback(TrainerCallback):
         logger.debug("step %d: evaluating (%s)", step, reason)
         try:
             result = self._measure(step, args, model)
+        except EvaluationAbandoned:
+            self._without_number = step
+            logger.info("step %d: evaluation abandoned to stop in time; the resumed run makes it", step)
+            self._event(state, "evaluation_abandoned", step=step)
+            return
         except InfrastructureError as error:
+            self._without_number = step
             self.history.failures.append({"step": step, "reason": str(error)})
             state.stateful_callbacks[HISTORY_KEY] = self.history.to_dict()
             logger.warning("step %d: NO evaluation: %s", step, error)

@@ -27,6 +27,10 @@ SAMPLING_TEMPERATURE = 0.8
 DEFAULT_KS = (1, 5, 10)
 
 
+class EvaluationAbandoned(Exception):
+    """The process has to stop before the evaluation is complete."""
+
+
 class Judge(Protocol):
     """Judges completions in order; raises ``SandboxError`` when it can't."""
 
@@ -55,6 +59,7 @@ class Evaluator:
             and one that was interrupted goes on with the batch that it had reached.
         batch_size: B at most, on each rank.
         max_new_tokens: length limit of a completion.
+        should_stop: asked at each token; True abandons the evaluation. Not for several ranks, which would not agree.
 
     Raises:
         ConfigError: several greedy completions, or a number out of its range.
@@ -72,6 +77,7 @@ class Evaluator:
         batch_size: int = 64,
         max_new_tokens: int = 256,
         system_prompt: str = SYSTEM_PROMPT,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.problems = tuple(problems)
         self.judge = judge
@@ -79,7 +85,10 @@ class Evaluator:
         self.temperature = resolve_temperature(num_samples, temperature)
         self.seed = seed
         self.batch_size = batch_size
-        self.generator = Generator(tokenizer, max_new_tokens=max_new_tokens, temperature=self.temperature)
+        self.should_stop = should_stop
+        self.generator = Generator(
+            tokenizer, max_new_tokens=max_new_tokens, temperature=self.temperature, should_stop=should_stop
+        )
         self.prompts = {problem.id: prompt_text(problem, tokenizer, system_prompt) for problem in self.problems}
 
     def batches(self, rank: int = 0, world: int = 1) -> list[list[tuple[Problem, int]]]:
@@ -114,6 +123,7 @@ class Evaluator:
 
         Raises:
             SandboxError: the judge could not do its work.
+            EvaluationAbandoned: ``should_stop`` said so.
         """
         done = Batches()
         finished = finished or {}
@@ -127,6 +137,8 @@ class Evaluator:
                 seed = batch_seed(self.seed, step, rank, number)
                 generations = self._generate(model, batch, seed, in_lockstep)
                 done.generation_s += time.perf_counter() - started
+                if self.should_stop is not None and self.should_stop():
+                    raise EvaluationAbandoned
                 if waiting is not None:
                     _collect(waiting, done, on_batch)
                 waiting = number, executor.submit(self._judge, batch, generations, done)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
@@ -78,6 +78,16 @@ def generation_mode(
                 module.training = True
 
 
+class StopWhen(StoppingCriteria):
+    """Ends all completions of a batch as soon as ``requested()`` is true."""
+
+    def __init__(self, requested: Callable[[], bool]) -> None:
+        self.requested = requested
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.requested(), device=input_ids.device)
+
+
 class Generator:
     """Turns prompts into completions with ``model.generate``.
 
@@ -85,12 +95,21 @@ class Generator:
         tokenizer: the model's; padding is on the left here whatever its own setting.
         max_new_tokens: C at most.
         temperature: 0 is greedy; otherwise plain sampling (no top-k, no top-p, no repetition penalty).
+        should_stop: asked at each token; ends the completions where they are.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_new_tokens: int, temperature: float = 0.0) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
+        self.stopping = StoppingCriteriaList([] if should_stop is None else [StopWhen(should_stop)])
 
     def generate(self, model: Any, prompts: Sequence[str], seed: int, *, in_lockstep: bool = False) -> list[Generation]:
         """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``.
@@ -109,6 +128,7 @@ class Generator:
         output = model.generate(
             **{name: tensor.to(model.device) for name, tensor in inputs.items()},
             generation_config=config,
+            stopping_criteria=self.stopping,
             # transformers finds out by itself for ZeRO-3 and FSDP 2, not for an FSDP 1 model that was unwrapped.
             synced_gpus=True if in_lockstep else None,
         )

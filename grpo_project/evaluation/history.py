@@ -33,9 +33,6 @@ class EvaluationHistory:
     def has(self, step: int) -> bool:
         return step in self.steps
 
-    def failed(self, step: int) -> bool:
-        return any(failure["step"] == step for failure in self.failures)
-
     def add(self, result: EvaluationResult) -> None:
         main = result.intervals["test_pass_rate"]
         self.lines.append(

@@ -113,7 +113,7 @@ def evaluated(log_history):
 
 
 def test_it_evaluates_before_training_every_n_steps_and_at_the_end(tmp_path, tiny_model):
-    results = []
+    results: list = []
     callback = make_callback(4, num_samples=2, on_result=results.append)
     with Journal(tmp_path, 0) as journal:
         callback.journal = journal
@@ -223,6 +223,52 @@ def test_a_run_that_stops_early_has_no_evaluation_that_its_resume_would_not_have
     assert evaluated(trainer.state.log_history) == [0, 2]
 
 
+class StopSoon(LengthJudge):
+    """Asks for a stop while it judges its second evaluation; a signal would come at such a moment."""
+
+    stop = False
+
+    def verify_many(self, jobs):
+        self.stop |= self.calls == 1
+        return super().verify_many(jobs)
+
+
+class StopWhenAsked(TrainerCallback):
+    """Ends training with a checkpoint, as the pre-emption callback does."""
+
+    def __init__(self, asked):
+        self.asked = asked
+
+    def on_step_end(self, args, state, control, **_):
+        control.should_save = control.should_training_stop = self.asked()
+
+
+def test_a_pre_empted_evaluation_is_abandoned_and_made_by_the_resumed_run(tmp_path, tiny_model):
+    whole = make_trainer(tmp_path / "whole", tiny_model, [make_callback(2, num_samples=3, batch_size=2)])
+    whole.train()
+    judge = StopSoon()
+    judge.calls = -5  # six batches an evaluation
+    arguments = {"num_samples": 3, "batch_size": 2}
+    callback = make_callback(2, verifier=judge, stop_requested=lambda: judge.stop, **arguments)
+    callbacks = [callback, StopWhenAsked(lambda: judge.stop)]
+    first = make_trainer(tmp_path / "cut", tiny_model, callbacks, save_strategy="steps", save_steps=100)
+    first.train()
+    assert (first.state.global_step, evaluated(first.state.log_history)) == (2, [0])
+    assert callback.get_evaluation_summary()["failures"] == []
+    heard: list = []
+    resumed = make_trainer(
+        tmp_path / "cut", tiny_model, [make_callback(2, on_result=heard.append, **arguments)], save_strategy="no"
+    )
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
+    assert [result.step for result in heard] == [2, 4, 6]
+    rates = [
+        [row["eval_avg_test_pass_rate"] for row in trainer.state.log_history if "inference/step" in row]
+        for trainer in (resumed, whole)
+    ]
+    assert rates[0] == rates[1]
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
+
+
 def test_a_failing_verifier_is_said_aloud_and_no_number_appears(tmp_path, tiny_model, caplog):
     callback = make_callback(2, verifier=LengthJudge(fail_on=[2]))
     with Journal(tmp_path, 0) as journal, caplog.at_level(logging.WARNING, "grpo_project"):
@@ -309,7 +355,7 @@ def test_it_stops_early_and_the_trainer_gets_what_it_needs_at_its_own_steps(tmp_
 
 
 def test_a_failed_evaluation_does_not_end_a_run_that_needs_its_metric(tmp_path, tiny_model):
-    callback = make_callback(2, verifier=LengthJudge(fail_on=[3, 4]))
+    callback = make_callback(2, verifier=LengthJudge(fail_on=[3]))
     trainer = make_trainer(
         tmp_path,
         tiny_model,
