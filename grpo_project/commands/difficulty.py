@@ -1,0 +1,107 @@
+"""Estimate how hard each problem is for a model, by sampling, and write the problems with `complexity` and `level`.
+
+A problem's pass rate is the share of its completions that pass every test, p = (passed + 1/2) / (samples + 1);
+its complexity is 10 (1 - p). A command that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grpo_project.errors import ConfigError, DataError
+from grpo_project.problems.problem import LEVELS, MAX_COMPLEXITY, Problem
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from grpo_project.evaluation.result import EvaluationResult
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="problem file (native, HumanEval or MBPP; .gz too)")
+    parser.add_argument("--write", required=True, metavar="FILE", help="where the problems go, as JSON Lines")
+    parser.add_argument("--model", metavar="MODEL", help="hub id or folder (default: the embedded model)")
+    parser.add_argument("--num_samples", type=int, default=8, metavar="S", help="completions of each problem")
+    parser.add_argument(
+        "--levels",
+        choices=("rate", "fifths"),
+        default="rate",
+        help="rate: by complexity, two points a level; fifths: the easiest fifth is foundation, and so on",
+    )
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--max_new_tokens", type=int, default=512, metavar="N")
+    parser.add_argument("--batch_size", type=int, default=64, metavar="B", help="completions generated at once")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--system_prompt", help="system message for chat models")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
+    parser.add_argument("--output", default="runs/evaluations", metavar="DIR", help="where the completions are kept")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises ``ConfigError`` or ``DataError`` before a model is loaded."""
+    from rich.console import Console
+
+    from grpo_project.commands import evaluate
+    from grpo_project.problems.formats import load_problems
+    from grpo_project.problems.native_writer import write_problems
+
+    require_new_file(Path(args.write))
+    problems = load_problems(args.dataset)
+    model = evaluate.find_model_folder(args.model)
+    sampling = argparse.Namespace(**vars(args) | {"model": [model], "k": [1], "max_problems": None})
+    evaluate.check(sampling)
+    console = Console()
+    result = evaluate.evaluate_model(sampling, model, tuple(problems), console)
+    graded = grade(problems, result, by_fifths=args.levels == "fifths")
+    write_problems(graded, args.write)
+    console.print(level_table(graded))
+    console.print(f"{len(graded)} problems: {args.write}", highlight=False)
+    return 0
+
+
+def require_new_file(path: Path) -> None:
+    """Raise ``ConfigError`` if ``path`` can't be written without loss."""
+    if path.exists():
+        raise ConfigError(f"--write {path}: exists already; name a new file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--write {path}: there is no folder {path.parent}; make it first")
+
+
+def grade(problems: Sequence[Problem], result: EvaluationResult, *, by_fifths: bool) -> list[Problem]:
+    """The problems with the complexity and the level that the samples speak for, in their order.
+
+    Raises:
+        DataError: a problem has no samples.
+    """
+    from grpo_project.problems.native import level_of
+
+    scores = {score.problem_id: score for score in result.scores}
+    without = [problem.id for problem in problems if problem.id not in scores]
+    if without:
+        raise DataError(f"{len(without)} problems have no samples, among them {without[0]}; evaluate them again")
+    graded = []
+    for problem in problems:
+        score = scores[problem.id]
+        complexity = round(MAX_COMPLEXITY * (1 - (score.solved + 0.5) / (score.samples + 1)), 2)
+        graded.append(replace(problem, complexity=complexity, level=level_of(complexity)))
+    if not by_fifths:
+        return graded
+    # Among equally often solved problems, those with more tests passed are the easier ones.
+    order = sorted(range(len(graded)), key=lambda i: (graded[i].complexity, -scores[graded[i].id].pass_rate, i))
+    for rank, i in enumerate(order):
+        graded[i] = replace(graded[i], level=LEVELS[rank * len(LEVELS) // len(graded)])
+    return graded
+
+
+def level_table(graded: Sequence[Problem]) -> Table:
+    from rich.table import Table
+
+    table = Table("level", "problems", "complexity", title="Difficulty")
+    for level in LEVELS:
+        found = [problem.complexity for problem in graded if problem.level == level and problem.complexity is not None]
+        table.add_row(level, str(len(found)), f"{min(found):.1f} to {max(found):.1f}" if found else "")
+    return table
