@@ -266,6 +266,12 @@ class Curriculum:
         """Alarms for stages without problems and problems without a stage."""
         remedy = "Give problems a level or complexity (`grpo difficulty`), or choose stages by --curriculum_config."
         empty = [stage.name for stage, size in zip(self.stages, self._sizes, strict=True) if not size]
+        if self.stage.threshold is None:
+            cause = (
+                f"None of the {len(self.problems)} training problems belongs to a stage: all are drawn from the start."
+            )
+            self._diagnosis.raise_alarm("unstaged_problems", 0, cause, remedy)
+            return
         if empty:
             cause = f"No training problem belongs to stage {', '.join(empty)}: skipped."
             self._diagnosis.raise_alarm("empty_stage", 0, cause, remedy)

@@ -140,11 +140,20 @@ def test_a_data_set_without_levels_starts_mixed_and_says_so():
     unlabelled = [replace(problem, level="unknown") for problem in TRAIN]
     curriculum = Curriculum(unlabelled, seed=0)
     assert curriculum.stage.name == "mixed"
-    assert [alarm.kind for alarm in curriculum.drain_alarms()] == ["empty_stage", "unstaged_problems"]
+    (alarm,) = curriculum.drain_alarms()
+    assert alarm.cause == "None of the 100 training problems belongs to a stage: all are drawn from the start."
     assert len({problem.id for problem in curriculum.draw(1000)}) == len(TRAIN)
     assert curriculum.observe_evaluation(25, 0.9, 8, {"unknown": (0.9, 8)}).action == "hold"
     with pytest.raises(ConfigError, match="no training problem belongs to any stage"):
         Curriculum(unlabelled, CurriculumSettings(final_mixed=False))
+
+
+def test_problems_outside_of_all_stages_wait_for_the_mixed_one():
+    partly = [replace(problem, level="unknown") if i < 30 else problem for i, problem in enumerate(TRAIN)]
+    curriculum = Curriculum(partly, seed=0)
+    (alarm,) = curriculum.drain_alarms()
+    assert "30 of 100 training problems belong to no stage and are not drawn before the mixed stage." in alarm.cause
+    assert all(problem.level != "unknown" for problem in curriculum.draw(500))
 
 
 def test_empty_stages_are_skipped():
