@@ -194,7 +194,7 @@ class Delivery:
             self.progress_at = now
         elif self.watch.error is not None and now - self.watch.answered_at > self.pace.confirm_s:
             say(trouble=f"no answer from {base_url()}: {self.watch.error}")
-        elif self.watch.answered_at > self.progress_at + self.pace.stall_s:
+        elif self.watch.answered_at - max(self.progress_at, self.watch.answering_since) > self.pace.stall_s:
             raise Stalled(f"the server answers, but has step {self.watch.last_step} and not step {self.sent[-1].step}")
 
     def finish(self, held: int) -> None:

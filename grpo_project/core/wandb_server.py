@@ -25,6 +25,7 @@ class ServerWatch(threading.Thread):
         self._wanted = threading.Event()
         self.last_step = -1
         self.answered_at = 0.0
+        self.answering_since = 0.0
         self.error: str | None = None
 
     def ask(self) -> None:
@@ -43,7 +44,9 @@ class ServerWatch(threading.Thread):
                 self.error = describe(error)
             else:
                 self.last_step = max(self.last_step, int(last_step))
-                self.error, self.answered_at = None, time.monotonic()
+                self.answered_at = time.monotonic()
+                if self.error is not None or not self.answering_since:
+                    self.error, self.answering_since = None, self.answered_at
                 self._wanted.clear()
             time.sleep(self._every_s)
 

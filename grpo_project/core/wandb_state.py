@@ -136,14 +136,16 @@ def uploader_alive(state: SyncState) -> bool:
     return state.uploader_pid is not None and "wandb_uploader" in command_line(state.uploader_pid)
 
 
-def write_backup(output_dir: Path, segments: list[Segment], state: SyncState) -> None:
+def write_backup(output_dir: Path, segments: list[Segment], state: SyncState, limit: int = BACKUP_LIMIT) -> None:
     """One file for each step that W&B has not confirmed; files of confirmed steps go."""
     folder = RunPaths(output_dir).backup
     wanted: dict[int, dict[str, Any]] = {}
-    for segment in segments:
+    for segment in reversed(segments):  # where two segments lack the same step, the newer one's row
         for row in pending_rows(output_dir, segment, state.of(segment)):
-            if len(wanted) < BACKUP_LIMIT or row.step in wanted:  # of two segments, the newer one's row
-                wanted[row.step] = {"step": row.step, "time": row.time, "run_id": segment.run_id, "data": row.values}
+            if len(wanted) == limit:
+                break
+            told = {"step": row.step, "time": row.time, "run_id": segment.run_id, "data": row.values}
+            wanted.setdefault(row.step, told)
     there = dict(backup_files(output_dir))
     for step in there.keys() - wanted.keys():
         there[step].unlink(missing_ok=True)

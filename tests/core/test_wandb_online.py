@@ -184,6 +184,16 @@ def test_an_offline_run_of_several_attempts_is_uploaded_exactly(server, tmp_path
     assert again[1].config["parent_run_id"]["value"] == again[0].name
 
 
+def test_without_its_state_file_a_complete_run_stays_as_it_is(server, tmp_path):
+    status = track(tmp_path, range(1, 11))
+    (tmp_path / "wandb_sync_state.json").unlink()
+    done = grpo("sync", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = server.run(status["segments"][0]["run_id"])
+    assert (values(run), run.overwritten) == (eighths(range(1, 11)), [])
+    assert sync_status(tmp_path)["state"] == "complete"
+
+
 def test_a_server_that_shows_its_rows_late_gets_none_twice(server, tmp_path):
     server.lag = 4
     track(tmp_path, range(1, 11), resume="same", timeout_s=4)

@@ -146,6 +146,26 @@ def test_other_ranks_send_nothing_and_lose_nothing(tmp_path, monkeypatch):
     assert not (tmp_path / "journal/metrics.jsonl").exists()
 
 
+def test_ranks_of_a_process_group_write_one_journal(tmp_path):
+    code = """
+        import sys, torch
+        from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager, safe_wandb_log
+        rank = int(sys.argv[2])
+        torch.distributed.init_process_group("gloo", init_method="file://" + sys.argv[3], rank=rank, world_size=2)
+        manager = initialize_wandb_sync_manager(sys.argv[1], "p", mode="offline")
+        safe_wandb_log({"rank": rank}, 1)
+        torch.distributed.barrier()
+        manager.finish()
+        torch.distributed.destroy_process_group()
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(tmp_path / "run")]
+    ranks = [subprocess.Popen([*command, str(rank), str(tmp_path / "store")], env=environment) for rank in (0, 1)]
+    assert [process.wait(120) for process in ranks] == [0, 0]
+    assert [row["rank"] for row in Run.open(tmp_path / "run").metrics()] == [0]
+    assert '"rank": 1' in (tmp_path / "run/journal/rank-1.jsonl").read_text()
+
+
 def test_a_forked_child_logs_to_the_same_journal_and_ends_nothing(tmp_path):
     done = script(
         tmp_path,
