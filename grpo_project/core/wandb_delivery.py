@@ -147,7 +147,7 @@ class Delivery:
             console="off",
             # The journal is the record. Without a transaction log a `wandb sync` has nothing that it could double.
             x_skip_transaction_log=True,
-            init_timeout=10,
+            init_timeout=self.pace.init_s,
             finish_timeout=self.pace.finish_s,
             x_file_stream_transmit_interval=1,  # whole seconds; below 1 it silently becomes 15
             x_file_stream_retry_wait_max_seconds=4,

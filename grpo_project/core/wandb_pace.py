@@ -19,6 +19,7 @@ class Pace:
     backoff_s: float = 2.0
     backoff_max_s: float = 60.0
     backup_s: float = 30.0
+    init_s: float = 30.0
     finish_s: float = 20.0
     drain_s: float = 60.0
     window: int = 2000

@@ -18,7 +18,7 @@ from grpo_project.core.wandb_pace import Pace
 from grpo_project.core.wandb_state import sync_status
 
 # Quick for tests; the defaults are for a real server.
-PACE = Pace(confirm_s=0.3, stall_s=3, silence_s=20, backoff_s=0.3, backoff_max_s=1, backup_s=1, finish_s=5)
+PACE = Pace(confirm_s=0.3, stall_s=3, silence_s=20, backoff_s=0.3, backoff_max_s=1, backup_s=1, init_s=10, finish_s=5)
 
 
 @pytest.fixture
