@@ -20,6 +20,7 @@ import operator
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -69,6 +70,7 @@ class WandBSyncManager:
         self._uploader: subprocess.Popen[bytes] | None = None
         self._started = 0
         self._check_at = 0.0
+        self._starting = threading.Lock()
         self._finished = False
         if mode == "online" and rank == 0:
             self._start_uploader()
@@ -77,6 +79,8 @@ class WandBSyncManager:
 
     def log(self, data: Mapping[str, Any], step: int) -> bool:
         """See ``safe_wandb_log``."""
+        if self._finished and self._owns_journal:
+            raise TrackingError("safe_wandb_log was called after finish(); initialise a manager for the next run first")
         checked, unusable = self._check(data, step)
         if self.rank != 0:
             self._keep_rank_row(checked, data)
@@ -181,6 +185,11 @@ class WandBSyncManager:
         if now < self._check_at or self._uploader is None or os.getpid() != self._owner:
             return
         self._check_at = now + 1.0
+        with self._starting:  # rows may come from several threads
+            self._replace_dead_uploader(now)
+
+    def _replace_dead_uploader(self, now: float) -> None:
+        assert self._uploader is not None
         if self._uploader.poll() is None or self._started > RESTART_LIMIT:
             return
         self._check_at = now + min(2.0 ** min(self._started, 6) / 2, 30.0)  # not over and over if it dies at once

@@ -146,6 +146,13 @@ def test_other_ranks_send_nothing_and_lose_nothing(tmp_path, monkeypatch):
     assert not (tmp_path / "journal/metrics.jsonl").exists()
 
 
+def test_after_its_end_the_call_is_an_error(manager):
+    manager.finish()
+    assert manager.finish()["state"] == "offline"
+    with pytest.raises(TrackingError, match="after finish"):
+        safe_wandb_log({"loss": 1.0}, 1)
+
+
 def test_ranks_of_a_process_group_write_one_journal(tmp_path):
     code = """
         import sys, torch
