@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import transformers
+from accelerate import PartialState
 from rich.console import Console
 from transformers import AutoTokenizer
 from trl import get_peft_config, get_quantization_config
@@ -66,6 +67,7 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
     """Train as planned, from a checkpoint or from the start, and return how it ended."""
     main_process = plan.configuration.grpo.process_index == 0
     tokenizer = load_tokenizer(plan)
+    PartialState().wait_for_everyone()  # every rank has made its plan of the same run directory; now it may change
     arguments = plan.configuration.run
     max_runtime_s = None if arguments.max_runtime is None else parse_duration(arguments.max_runtime)
     with (
