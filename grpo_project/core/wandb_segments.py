@@ -106,11 +106,13 @@ def plan_segment(
         group = environment.get("WANDB_RUN_GROUP") or f"{name}-{run_id}"
         return Segment(run_id, project, name, group, "new", entity, None, None, dict(config))
     first, parent = earlier[0], earlier[-1]
+    taken = {segment.run_id for segment in earlier}
+    if policy in ("same", "rewind") and asked_id is not None and asked_id not in taken:
+        policy = "new"  # the id names another run than those of this directory
     if policy in ("same", "rewind"):
         chosen = next((segment for segment in earlier if segment.run_id == asked_id), parent)
         branch_step = resume_step if policy == "rewind" else None
         return replace(chosen, policy=policy, branch_step=branch_step, attempts=[])
-    taken = {segment.run_id for segment in earlier}
     run_id = new_run_id() if asked_id is None else asked_id if asked_id not in taken else f"{asked_id}-{attempt}"
     name = f"{name or first.name}-attempt{attempt}"
     branch_step = resume_step or 0
@@ -125,6 +127,15 @@ def plan_segment(
         branch_step,
         branch_config(config, parent, branch_step),
     )
+
+
+def check_name(what: str, name: str) -> None:
+    """
+    Raises:
+        TrackingError: W&B would refuse ``name``, and rows would wait for ever.
+    """
+    if not name.strip() or len(name) > 128 or set(name) & set("/\\#?%:"):
+        raise TrackingError(f"{what} is {name!r}; W&B takes 1 to 128 characters without any of / \\ # ? % :")
 
 
 def branch_config(config: Mapping[str, Any], parent: Segment, branch_step: int) -> dict[str, Any]:

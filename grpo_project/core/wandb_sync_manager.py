@@ -30,9 +30,9 @@ from typing import Any
 from grpo_project.core.journal import Journal, next_attempt
 from grpo_project.core.record import plain
 from grpo_project.core.run_directory import Run
-from grpo_project.core.wandb_environment import find_mode, redact
+from grpo_project.core.wandb_environment import DEFAULT_PROJECT, Mode, find_mode, redact
 from grpo_project.core.wandb_pace import Pace
-from grpo_project.core.wandb_segments import choose_policy, plan_segment, record_segment
+from grpo_project.core.wandb_segments import check_name, choose_policy, plan_segment, record_segment
 from grpo_project.core.wandb_state import read_state, sync_status, write_state
 from grpo_project.errors import TrackingError
 
@@ -292,8 +292,9 @@ def initialize_wandb_sync_manager(
     global _manager
     if _manager is not None:
         _manager.finish()
-    root = Path(output_dir)
-    found, policy, rank = find_mode(mode), choose_policy(resume, force_new), distributed_rank()
+    root = Path(output_dir).absolute()  # the script may change its working directory
+    found, policy = check_wandb_settings(project_name, resume=resume, force_new=force_new, mode=mode)
+    rank = distributed_rank()
     if rank != 0:
         _manager = WandBSyncManager(root, None, mode=found.name, rank=rank, pace=pace)
         return _manager
@@ -320,6 +321,20 @@ def initialize_wandb_sync_manager(
     _manager = WandBSyncManager(root, journal, mode=found.name, pace=pace, owns_journal=owns_journal)
     atexit.register(_manager.finish)
     return _manager
+
+
+def check_wandb_settings(
+    project_name: str | None = None, *, resume: str | None = None, force_new: bool = False, mode: str | None = None
+) -> tuple[Mode, str]:
+    """The mode and the resume policy that ``initialize_wandb_sync_manager`` would use. Writes nothing.
+
+    Raises:
+        TrackingError: a setting that can't be meant, or "online" without an API key.
+    """
+    found, policy = find_mode(mode), choose_policy(resume, force_new)
+    check_name("the W&B project", project_name or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT)
+    check_name("WANDB_RUN_ID", os.environ.get("WANDB_RUN_ID") or "none")
+    return found, policy
 
 
 def get_wandb_sync_manager() -> WandBSyncManager | None:

@@ -136,6 +136,13 @@ def test_the_environment_names_run_project_entity_and_group(tmp_path):
     assert not forced.startswith("job7")
 
 
+def test_an_id_of_another_run_is_followed(tmp_path):
+    attempt(tmp_path, 0, 0, [1], "same", environment={"WANDB_RUN_ID": "job7"})
+    assert attempt(tmp_path, 1, 1, [2], "same", environment={"WANDB_RUN_ID": "job7"}).run_id == "job7"
+    other = attempt(tmp_path, 2, 2, [3], "same", environment={"WANDB_RUN_ID": "job8"})
+    assert (other.run_id, other.policy, other.parent_id) == ("job8", "new", "job7")
+
+
 def test_a_refused_rewind_becomes_a_new_segment_of_the_attempt(tmp_path):
     first = attempt(tmp_path, 0, 0, range(1, 6))
     attempt(tmp_path, 1, 3, range(4, 9), "rewind")

@@ -235,6 +235,16 @@ def test_online_without_a_key_fails_before_anything_is_written(tmp_path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["a/b", "a:b", " ", "x" * 129])
+def test_names_that_wandb_refuses_end_the_start_before_anything_is_written(tmp_path, monkeypatch, name):
+    with pytest.raises(TrackingError, match="the W&B project is"):
+        initialize_wandb_sync_manager(tmp_path / "run", name)
+    monkeypatch.setenv("WANDB_RUN_ID", name)
+    with pytest.raises(TrackingError, match="WANDB_RUN_ID is"):
+        initialize_wandb_sync_manager(tmp_path / "run", "p")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_guides_signatures():
     parameters = inspect.signature(initialize_wandb_sync_manager).parameters
     assert list(parameters)[:3] == ["output_dir", "project_name", "run_name"]
