@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import functools
 import math
 import random
 import types
@@ -76,7 +77,7 @@ class Exam:
 
     def hold(self, cage: Cage, program: str) -> tuple[list[Result], float]:
         """Every test's result and the CPU seconds used. Raises ``CageError`` when our side failed."""
-        results, calls, cpu_s = self._sit(cage, program, self.ahead())
+        results, calls, cpu_s = self._sit(cage, program, self._ahead)
         if calls.stateless or len(calls.made) < 2 or not any(result.status == "passed" for result in results):
             return results, cpu_s
         # It may have counted the calls, or remembered them: what it passed has to pass in another order as well.
@@ -102,6 +103,10 @@ class Exam:
             else:
                 results.append(result_of_test(index))
         return results
+
+    @functools.cached_property
+    def _ahead(self) -> list[Call]:
+        return self.ahead()
 
     def ahead(self) -> list[Call]:
         """Calls that will be made in any case, sent together with the program."""

