@@ -17,9 +17,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from grpo_project.core.shards import JUDGED_COMPLETION, TEMPORARY, read_rows, to_table, write_shard
+from grpo_project.core.shards import JUDGED_COMPLETION, TEMPORARY, count_rows, read_rows, to_table, write_shard
 from grpo_project.errors import JournalError
 
 FOLDER = "samples"
@@ -58,7 +57,7 @@ class SampleStore:
         for tail in _files(self.folder, "jsonl"):
             self._seal(tail)
         self._number = 1 + max((n for a, n in map(_key, _files(self.folder, "parquet")) if a == attempt), default=-1)
-        self._sealed = {path: pq.read_metadata(path).num_rows for path in _files(self.folder, "parquet")}
+        self._sealed = {path: count_rows(path) for path in _files(self.folder, "parquet")}
         self._drop_oldest()
 
     def append(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -134,7 +133,7 @@ class SampleStore:
         self._tail, self._tail_rows = None, 0
         shard = self._seal(path)
         if shard is not None:
-            self._sealed[shard] = pq.read_metadata(shard).num_rows
+            self._sealed[shard] = count_rows(shard)
         self._drop_oldest()
 
     def _seal(self, tail: Path) -> Path | None:

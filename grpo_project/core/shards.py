@@ -90,6 +90,14 @@ def write_shard(path: Path, table: pa.Table) -> None:
         raise JournalError(f"can't write {path}: {error}") from error
 
 
+def count_rows(path: Path) -> int:
+    """How many rows a shard holds. Raises ``JournalError`` if it can't be read."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise JournalError(f"can't read {path}: {error}") from error
+
+
 def read_rows(
     output_dir: str | os.PathLike[str],
     shards: Iterable[Path],

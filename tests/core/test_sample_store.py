@@ -12,6 +12,7 @@ import pytest
 
 from grpo_project.core.journal import Journal
 from grpo_project.core.samples import SampleStore
+from grpo_project.errors import JournalError
 
 
 def row(problem_id="p", completion="def f(): pass", **columns):
@@ -151,6 +152,16 @@ def test_shards_are_ordinary_parquet(tmp_path):
         store.append(1, [row()])
     (shard,) = (tmp_path / "samples").glob("*.parquet")
     assert pq.read_table(shard)["tests"].to_pylist()[0][0]["expected"] == "2"
+
+
+def test_a_damaged_shard_is_an_error_that_names_it(tmp_path):
+    with SampleStore(tmp_path, 0) as store:
+        store.append(1, [row()])
+    (shard,) = (tmp_path / "samples").glob("*.parquet")
+    shard.write_bytes(shard.read_bytes()[:100])
+    for use in (lambda: SampleStore.read(tmp_path), lambda: SampleStore(tmp_path, 1)):
+        with pytest.raises(JournalError, match=str(shard)):
+            use()
 
 
 WRITER = """

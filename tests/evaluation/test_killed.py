@@ -12,7 +12,7 @@ from grpo_project.core.evaluations import read_evaluations
 
 STEPS, EVERY = 7, 2
 DUE = [0, 2, 4, 6, 7]
-MAX_KILLS = 6
+MAX_KILLS = 4
 
 
 @pytest.fixture(scope="module")
