@@ -12,18 +12,14 @@ imports wandb, waits for it, or sees its exceptions. Works around any Hugging Fa
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import logging
 import math
 import operator
 import os
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +30,12 @@ from grpo_project.core.wandb_environment import DEFAULT_PROJECT, Mode, find_mode
 from grpo_project.core.wandb_pace import Pace
 from grpo_project.core.wandb_segments import check_name, choose_policy, plan_segment, record_segment
 from grpo_project.core.wandb_state import read_state, sync_status, write_state
+from grpo_project.core.wandb_uploader_process import UploaderProcess
 from grpo_project.errors import TrackingError
 
 logger = logging.getLogger(__name__)
 
-RESTART_LIMIT = 100
-"""Times that a killed uploader is started again in one attempt."""
 FINISH_TIMEOUT_S = 60.0
-PATIENCE_S = 10.0
-"""After so long at the end the user is told what is waited for."""
-
 _manager: WandBSyncManager | None = None
 
 
@@ -64,18 +56,14 @@ class WandBSyncManager:
         owns_journal: bool = False,
     ) -> None:
         self.output_dir, self.journal, self.mode, self.rank = output_dir, journal, mode, rank
-        self.pace = pace or Pace()
         self._owns_journal = owns_journal
         self._owner = os.getpid()
-        self._uploader: subprocess.Popen[bytes] | None = None
-        self._started = 0
-        self._check_at = 0.0
-        self._starting = threading.Lock()
         self._finished = False
+        self._uploader: UploaderProcess | None = None
         if mode == "online" and rank == 0:
-            self._start_uploader()
             assert journal is not None
-            journal.after_row = self._keep_uploader_alive
+            self._uploader = UploaderProcess(output_dir, journal, pace or Pace())
+            journal.after_row = self._uploader.keep_alive
 
     def log(self, data: Mapping[str, Any], step: int) -> bool:
         """See ``safe_wandb_log``."""
@@ -120,7 +108,7 @@ class WandBSyncManager:
         if self._uploader is not None:
             # At the interpreter's exit the exception that ended the script is found in last_value.
             failing = sys.exc_info()[0] is not None or getattr(sys, "last_value", None) is not None
-            self._drain(int(failing) if exit_code is None else exit_code, timeout_s)
+            self._uploader.drain(int(failing) if exit_code is None else exit_code, timeout_s)
         status = self.get_sync_status()
         for event in Run.open(self.output_dir).events("wandb_policy_replaced"):
             if event["attempt"] == self.journal.attempt:
@@ -160,99 +148,6 @@ class WandBSyncManager:
         row = {"step": step, "time": round(time.time(), 3), **json_values(data)}
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-
-    def _start_uploader(self) -> None:
-        self.output_dir.joinpath("wandb").mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "grpo_project.core.wandb_uploader", str(self.output_dir)]
-        assert self.journal is not None
-        command += ["--live", str(self.journal.attempt), "--pace", json.dumps(asdict(self.pace))]
-        log = (self.output_dir / "wandb" / "uploader.log").open("ab")
-        with log:
-            # A session of its own: Ctrl-C reaches the trainer only, and the uploader drains after it.
-            self._uploader = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={"WANDB_PROGRAM": sys.argv[0], **os.environ},  # what W&B shows as the run's program
-            )
-        self._started += 1
-
-    def _keep_uploader_alive(self) -> None:
-        """Start a dead uploader again. Looked at once a second, from the thread that writes rows."""
-        now = time.monotonic()
-        if now < self._check_at or self._uploader is None or os.getpid() != self._owner:
-            return
-        self._check_at = now + 1.0
-        with self._starting:  # rows may come from several threads
-            self._replace_dead_uploader(now)
-
-    def _replace_dead_uploader(self, now: float) -> None:
-        assert self._uploader is not None
-        if self._uploader.poll() is None or self._started > RESTART_LIMIT:
-            return
-        self._check_at = now + min(2.0 ** min(self._started, 6) / 2, 30.0)  # not over and over if it dies at once
-        assert self.journal is not None
-        code = self._uploader.returncode
-        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        self.journal.event("wandb_uploader_restarted", reason=died, restarts=self._started)
-        self._release_pipe()
-        self._start_uploader()
-
-    def _drain(self, exit_code: int, timeout_s: float) -> None:
-        """Have the uploader deliver the rest within ``timeout_s``; Ctrl-C leaves it for later."""
-        try:
-            self._wait_for_uploader(exit_code, timeout_s)
-        except KeyboardInterrupt:
-            logger.warning("W&B: not waiting any longer")
-        self._release_pipe()
-        try:
-            self._running().wait(2.0)  # it writes the backup and its last state
-        except subprocess.TimeoutExpired:
-            self._running().kill()
-            self._running().wait()
-
-    def _wait_for_uploader(self, exit_code: int, timeout_s: float) -> None:
-        """Ask the uploader to finish and wait for it; one that was killed meanwhile is replaced while time is left."""
-        began = time.monotonic()
-        told, patience = None, PATIENCE_S
-        while (left := began + timeout_s - time.monotonic()) > 0:
-            code = self._running().poll()
-            if code is not None:
-                if told is self._uploader and code >= 0:
-                    return  # it did what it could
-                self._check_at = 0.0
-                self._keep_uploader_alive()
-                if self._running().poll() is not None:
-                    return  # the restart limit is reached
-            if told is not self._uploader:
-                told = self._running()
-                self._tell(f"finish {exit_code} {left:.1f}\n")
-            if timeout_s - left > patience:
-                patience = timeout_s
-                logger.warning(
-                    "W&B: waiting for the last rows, at most %.0f s more (Ctrl-C: leave them for later)", left
-                )
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._running().wait(min(left, 0.5))
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        assert self._uploader is not None
-        return self._uploader
-
-    def _tell(self, text: str) -> None:
-        pipe = self._running().stdin
-        assert pipe is not None
-        with contextlib.suppress(BrokenPipeError):  # it died: the loop that called sees it
-            pipe.write(text.encode())
-            pipe.flush()
-
-    def _release_pipe(self) -> None:
-        pipe = self._running().stdin
-        assert pipe is not None
-        with contextlib.suppress(BrokenPipeError):
-            pipe.close()
 
 
 def initialize_wandb_sync_manager(
