@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,14 @@ class AtomicSave(Trainer):
         return os.path.join(run_dir, checkpoints.STAGING) if self._staging else run_dir
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        started = time.perf_counter()
         error = self._stage(model, trial)
         failures = [failure for failure in gather_object([error]) if failure]
         if failures:
             self.save_failures += 1
             self.on_save_failed(failures[0])
         elif self.args.should_save:
-            self._publish()
+            self._publish(started)
         self.accelerator.wait_for_everyone()
 
     def on_save_failed(self, reason: str) -> None:
@@ -47,8 +49,8 @@ class AtomicSave(Trainer):
         step = self.state.global_step
         logger.error("checkpoint of step %d NOT saved (%s); training goes on, the next save tries again", step, reason)
 
-    def on_saved(self, checkpoint: Path, deleted: list[Path]) -> None:
-        """A checkpoint is whole and in its place (main process only)."""
+    def on_saved(self, checkpoint: Path, deleted: list[Path], seconds: float) -> None:
+        """A checkpoint is whole and in its place, which took ``seconds`` (main process only)."""
 
     def _stage(self, model: Any, trial: Any) -> str | None:
         """Write this rank's part below ``.staging``; return the reason if that failed."""
@@ -66,7 +68,7 @@ class AtomicSave(Trainer):
             self._staging = False
         return None
 
-    def _publish(self) -> None:
+    def _publish(self, started: float) -> None:
         """Give the staged checkpoint its name (main process)."""
         run_dir = Path(self.args.output_dir)
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -85,7 +87,7 @@ class AtomicSave(Trainer):
             self.save_failures += 1
             self.on_save_failed(str(error))
         else:
-            self.on_saved(final, deleted)
+            self.on_saved(final, deleted, time.perf_counter() - started)
 
     def _correct_best_checkpoint(self, staged: Path, run_dir: Path) -> None:
         """The state was written while the best checkpoint's path led to the staging folder."""

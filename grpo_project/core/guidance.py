@@ -21,6 +21,7 @@ class Guidance:
 
     Args:
         source: the curriculum, or what stands in its place.
+        heldout: the problems that evaluations choose from.
         journal: decisions and alarms become events.
         samples: every rollout is kept there.
         say: tells the user about a change of stage.
@@ -30,12 +31,14 @@ class Guidance:
     def __init__(
         self,
         source: Curriculum | UniformSource,
+        heldout: Sequence[Problem],
         journal: Journal | None,
         samples: SampleStore | None,
         say: Callable[[str], None],
         ask_to_stop: Callable[[str], None],
     ) -> None:
         self.source = source
+        self._by_id = {problem.id: problem for problem in heldout}
         self.journal = journal
         self.samples = samples
         self.say = say
@@ -61,12 +64,13 @@ class Guidance:
 
     def observe_evaluation(self, result: EvaluationResult) -> None:
         """Held-out problems were evaluated."""
-        decision = self.source.observe_evaluation(result.step, result.pass_rate, result.n, result.by_level)
+        by_problem = [(self._by_id[problem_id], rate) for problem_id, rate in result.rates.items()]
+        decision = self.source.observe_evaluation(result.step, result.pass_rate, result.n, result.by_level, by_problem)
         self._after(decision)
 
     def _after(self, decision: Decision | None) -> None:
         if decision is not None:
-            self._record("stage_decision", **decision.to_event())
+            self.record_event("stage_decision", **decision.to_event())
             if decision.action != "hold":
                 self.say(f"step {decision.step}: {decision.stage} -> {decision.next_stage}: {decision.reason}")
         for alarm in self.source.drain_alarms():
@@ -76,9 +80,10 @@ class Guidance:
 
     def _report(self, alarm: Alarm) -> None:
         logger.warning("%s", alarm)
-        self._record("alarm", step=alarm.step, kind=alarm.kind, cause=alarm.cause, remedy=alarm.remedy)
+        self.record_event("alarm", step=alarm.step, kind=alarm.kind, cause=alarm.cause, remedy=alarm.remedy)
 
-    def _record(self, name: str, **fields: Any) -> None:
+    def record_event(self, name: str, **fields: Any) -> None:
+        """Write an event into the journal (main process)."""
         if self.journal is not None:
             self.journal.event(name, **fields)
 

@@ -14,6 +14,7 @@ from grpo_project.core import checkpoints
 from grpo_project.core.base_model import embedded_model_path
 from grpo_project.core.continuity import inexact_because, require_same_course
 from grpo_project.core.run_record import RunRecord
+from grpo_project.core.wandb_sync_manager import check_wandb_settings
 from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
 from grpo_project.curriculum.settings import OnStall
 from grpo_project.errors import CheckpointError, ConfigError, DataError
@@ -76,7 +77,7 @@ def make_plan(configuration: Configuration) -> RunPlan:
     """Check and decide. Changes nothing on the disk.
 
     Raises:
-        ConfigError, DataError, CheckpointError: one line for the user.
+        ConfigError, DataError, CheckpointError, TrackingError: one line for the user.
     """
     run = configuration.run
     output_dir = Path(configuration.grpo.output_dir)
@@ -85,6 +86,7 @@ def make_plan(configuration: Configuration) -> RunPlan:
     heldout = load_set(run.eval_dataset_path, "heldout")
     check_disjoint(train.problems, heldout.problems)
     source = problem_source(configuration, train.problems)
+    check_wandb_settings(run.wandb_project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
     require_writable(output_dir)
     notes: tuple[str, ...] = ()
     if run.overwrite_output_dir:

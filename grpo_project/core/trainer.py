@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -77,6 +78,7 @@ class CodeTrainer(AtomicSave, Interruptible):
         epoch_size: how many groups make an epoch.
         components: further parts with ``state_dict`` and ``load_state_dict`` that belong into the checkpoint, by name.
         stop_request: when it is pending, training stops within the step, in a state that resumes exactly.
+        on_checkpoint: told as ``(event, step=, **fields)`` that a checkpoint was saved, or could not be.
         **kwargs: TRL's (``model``, ``args``, ``processing_class``, ``callbacks``, ``peft_config`` ...).
     """
 
@@ -92,12 +94,14 @@ class CodeTrainer(AtomicSave, Interruptible):
         extra_metrics: Callable[[], dict[str, float]] = dict,
         components: dict[str, Any] | None = None,
         stop_request: StopRequest | None = None,
+        on_checkpoint: Callable[..., None] | None = None,
         **kwargs: Any,
     ) -> None:
         self.problem_source = problem_source
         self.render = render
         self.verified_reward = VerifiedReward(judge, reward, self.check_stop)
         self.stop_request = stop_request
+        self.on_checkpoint = on_checkpoint or (lambda *_, **__: None)
         self.on_rollouts = on_rollouts
         self.extra_metrics = extra_metrics
         self.components = {"problem_source": problem_source, **(components or {})}
@@ -160,6 +164,14 @@ class CodeTrainer(AtomicSave, Interruptible):
         if "loss" in logs:  # a step's row, not an evaluation's or the closing one
             logs.update(self.extra_metrics())
         super().log(logs, start_time)
+
+    def on_saved(self, checkpoint: Path, deleted: list[Path], seconds: float) -> None:
+        names = [path.name for path in deleted]
+        self.on_checkpoint("checkpoint", step=self.state.global_step, deleted=names, seconds=round(seconds, 3))
+
+    def on_save_failed(self, reason: str) -> None:
+        super().on_save_failed(reason)
+        self.on_checkpoint("checkpoint_failed", step=self.state.global_step, reason=reason)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self.stop_request.saving() if self.stop_request else nullcontext():

@@ -154,7 +154,7 @@ def build_trainer(
     arguments, grpo = configuration.run, configuration.grpo
     system_prompt = SYSTEM_PROMPT if arguments.system_prompt is None else arguments.system_prompt
     progress = ProgressCallback(console, lambda: stage_name(plan.source))
-    guidance = Guidance(plan.source, run.journal, run.samples, progress.say, stop.ask)
+    guidance = Guidance(plan.source, plan.heldout.problems, run.journal, run.samples, progress.say, stop.ask)
 
     def on_evaluation(result: EvaluationResult) -> None:
         guidance.observe_evaluation(result)
@@ -171,6 +171,7 @@ def build_trainer(
         system_prompt=system_prompt,
         journal=run.journal,
         on_result=on_evaluation,
+        stop_requested=lambda: stop.pending,
     )
     callbacks: list[Any] = [evaluation, progress, PreemptionCallback(stop)]
     if run.journal is not None:
@@ -197,6 +198,7 @@ def build_trainer(
             extra_metrics=guidance.metrics,
             components={"evaluation": evaluation},
             stop_request=stop,
+            on_checkpoint=guidance.record_event,
         )
     except (OSError, ValueError, ImportError, NotImplementedError) as error:
         # TRL, transformers and PEFT refuse a model or flags that do not go together, in their own words.
