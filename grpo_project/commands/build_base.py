@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from grpo_project.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write the model to")
@@ -22,6 +24,12 @@ def run(args: argparse.Namespace) -> int:
 
     from grpo_project.core.base_model import WarmUp, build_base_model
 
+    if args.steps is not None and args.steps < 1:
+        raise ConfigError(f"--steps is {args.steps}; it must be at least 1")
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {args.output}: {error.strerror}; give a folder that can be written") from error
     recipe = WarmUp() if args.steps is None else replace(WarmUp(), steps=args.steps)
     logging.disable_progress_bar()
     with Progress(*Progress.get_default_columns(), TextColumn("loss {task.fields[loss]:.3f}")) as progress:

@@ -48,10 +48,14 @@ class WarmUp:
     layers: int = 3
     heads: int = 5
     feed_forward: int = 384
-    steps: int = 1500
-    batch: int = 96
+    steps: int = 1700
+    batch: int = 64
     learning_rate: float = 3e-3
     tokenizer_programs: int = 10_000
+
+
+LEVEL_WEIGHTS = (3, 3, 3, 4, 5)
+"""How often each level is read: long programs are harder to learn to write at all."""
 
 
 def embedded_model_path() -> Path:
@@ -173,7 +177,7 @@ def _exchange(rng: random.Random) -> tuple[str, str]:
 
 def _training_program(rng: random.Random) -> Program:
     while True:
-        program = draw_program(rng, rng.randrange(len(LEVELS)))
+        program = draw_program(rng, rng.choices(range(len(LEVELS)), LEVEL_WEIGHTS)[0])
         if not program.is_heldout:
             return program
 

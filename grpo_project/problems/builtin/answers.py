@@ -10,9 +10,9 @@ import random
 
 from grpo_project.problems.builtin.programs import Part, Program, fill
 
-FIRST_MISCONCEPTION = 0.75
+FIRST_MISCONCEPTION = 0.93
 """Share of the wrong steps that follow the step's commonest misconception."""
-LEFT_OUT = 0.05
+LEFT_OUT = 0.02
 """Share of the wrong steps that are forgotten altogether."""
 
 

@@ -1,4 +1,4 @@
-"""Programs: one to four steps in a row, drawn from a seed, written as a sentence and as a Python function."""
+"""Programs: one to three steps in a row, drawn from a seed, written as a sentence and as a Python function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from grpo_project.problems.problem import LEVELS
 
 ENTRY_POINT = "solve"
 VARIABLES = {NUMBER: ("x", "n", "k"), LIST: ("xs", "ys"), TEXT: ("s",)}
-STEPS_OF_LEVEL = ((1,), (2,), (2, 3), (3,), (3, 4))
+STEPS_OF_LEVEL = ((1,), (2,), (2,), (2, 3), (3,))
 """How many steps a program of each level may have."""
 HELDOUT_SHARE = 5
 """One program in so many belongs to the held-out split."""
