@@ -94,4 +94,5 @@ def group_result(group: list[Rollout]) -> GroupResult:
         rewards=[rollout.reward for rollout in group],
         statuses=[rollout.verdict.status for rollout in group],
         pass_rates=[rollout.verdict.pass_rate for rollout in group],
+        truncated=sum(rollout.truncated for rollout in group),
     )

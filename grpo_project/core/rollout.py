@@ -20,6 +20,8 @@ class Rollout:
     verdict: Verdict
     reward: float
     advantage: float
+    truncated: bool = False
+    """The token limit came before an end token."""
 
     def to_row(self) -> dict[str, Any]:
         """The row kept in ``samples/``; the store adds step and attempt."""

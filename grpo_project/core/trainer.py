@@ -125,7 +125,9 @@ class CodeTrainer(AtomicSave, Interruptible):
         rows = self._draw_inputs(len(inputs))
         outputs = super()._generate_and_score_completions(rows)
         if self.on_rollouts is not None:
-            self.on_rollouts(self.state.global_step + 1, self._grouped_rollouts(rows))
+            ended = torch.isin(outputs["completion_ids"], torch.tensor(self.eos_token_ids, device=self.args.device))
+            groups = self._grouped_rollouts(rows, truncated=(~ended.any(dim=1)).tolist())
+            self.on_rollouts(self.state.global_step + 1, groups)
         return outputs
 
     def _draw_inputs(self, count: int) -> list[dict[str, Any]]:
@@ -139,8 +141,8 @@ class CodeTrainer(AtomicSave, Interruptible):
         first = count * self.accelerator.process_index
         return rows[first : first + count]
 
-    def _grouped_rollouts(self, rows: list[dict[str, Any]]) -> list[list[Rollout]]:
-        """All ranks' rollouts of the batch just scored, in the order of the draws."""
+    def _grouped_rollouts(self, rows: list[dict[str, Any]], truncated: list[bool]) -> list[list[Rollout]]:
+        """All ranks' rollouts of the batch just scored, in the order of the draws; ``truncated``: of this rank's B."""
         size = len(rows) * self.accelerator.num_processes
         # TRL's own log holds the gathered batch, before it is shuffled for training.
         advantages = list(self._logs["advantages"])[-size:]
@@ -154,6 +156,7 @@ class CodeTrainer(AtomicSave, Interruptible):
                 verdict=verdict,
                 reward=self.verified_reward.reward(verdict),
                 advantage=advantages[first + i],
+                truncated=truncated[i],
             )
             for i, (row, verdict) in enumerate(zip(rows, self.verified_reward.verdicts, strict=True))
         ]

@@ -12,6 +12,7 @@ from grpo_project.problems.faults import Faults, did_you_mean, json_type
 from grpo_project.problems.problem import (
     LEVELS,
     MAX_COMPLEXITY,
+    VERIFIERS,
     AssertTest,
     CallTest,
     CheckTest,
@@ -72,6 +73,8 @@ def _plain_fields(row: dict[str, Any], faults: Faults) -> dict[str, Any]:
         if value is not None and _is_text(value, name, faults):
             values[name] = value
     _check_names_and_code(values, faults)
+    if (verifier := values.get("verifier", VERIFIERS[0])) not in VERIFIERS:
+        faults.add("verifier", f"{verifier!r} is not a verifier", f"known are {', '.join(VERIFIERS)}")
     values["complexity"] = complexity = _number(row, "complexity", 0.0, MAX_COMPLEXITY, faults)
     values["level"] = _level(row.get("level"), complexity, faults)
     if row.get("tags") is not None:

@@ -11,6 +11,9 @@ LEVELS = ("foundation", "elementary", "intermediate", "advanced", "expert")
 
 MAX_COMPLEXITY = 10.0
 
+VERIFIERS = ("python",)
+"""What can judge a problem."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallTest:

@@ -44,7 +44,6 @@ def test_every_field(tmp_path):
         solution="    return 1\n",
         starter_code="def f(x):\n",
         tags=("a", "b"),
-        verifier="other",
         time_limit_s=0.5,
         memory_limit_mb=64,
         comparison=Comparison(float_tolerance=1e-6, nan_equal=False),
