@@ -30,7 +30,7 @@ def visible(text: str) -> str:
 
 def show_sample(console: Console, row: Row, *, with_prompt: bool = False) -> None:
     """One completion: what it is, its code, and up to ``MAX_TESTS`` failing tests."""
-    console.print(Rule(Text(headline(row), style="bold"), align="left"))
+    console.print(Rule(style="dim"), Text(headline(row), style="bold"))
     if with_prompt:
         console.print(Text(visible(row["prompt"]), style="dim"))
     console.print(code_view(row))
@@ -88,9 +88,8 @@ def show_difference(
     console.print(table)
     console.print(f"{len(changed)} of {len(pairs)} completions changed their outcome", style="dim")
     for a, b in changed[:limit]:
-        console.print(
-            Rule(Text(visible(f"{a['problem_id']}: {outcome(a)} -> {outcome(b)}"), style="bold"), align="left")
-        )
+        heading = Text(visible(f"{a['problem_id']}: {outcome(a)} -> {outcome(b)}"), style="bold")
+        console.print(Rule(style="dim"), heading)
         console.print(Syntax(code_difference(a, b), "diff", theme=THEME, background_color="default"))
 
 

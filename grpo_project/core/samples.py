@@ -23,7 +23,7 @@ from grpo_project.errors import JournalError
 
 FOLDER = "samples"
 SCHEMA = pa.schema([*JUDGED_COMPLETION, ("reward", pa.float64()), ("advantage", pa.float64())])
-SHARD_ROWS = 4096
+SHARD_ROWS = 1024  # a tenth of a second to seal; four times as many make files 3% smaller
 SHARD_BYTES = 32 * 2**20  # of JSON: bounds the memory that sealing takes
 NAME = re.compile(r"a(\d+)_(\d+)\.(jsonl|parquet)")
 
