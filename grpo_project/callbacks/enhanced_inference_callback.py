@@ -134,6 +134,7 @@ class EnhancedInferenceCallback(TrainerCallback):
             return
         self._take_over_history(state)
         self._prepare(args, state, self.tokenizer or processing_class)
+        self.result = self._without_number = None
         self._resumed_at = state.global_step
         if state.global_step == 0:
             self._evaluate("before training", args, state, control, model)

@@ -88,8 +88,8 @@ def show_difference(
     console.print(table)
     console.print(f"{len(changed)} of {len(pairs)} completions changed their outcome", style="dim")
     for a, b in changed[:limit]:
-        heading = Text(visible(f"{a['problem_id']}: {outcome(a)} -> {outcome(b)}"), style="bold")
-        console.print(Rule(style="dim"), heading)
+        change = Text(visible(f"{a['problem_id']}: {outcome(a)} -> {outcome(b)}"), style="bold")
+        console.print(Rule(style="dim"), change)
         console.print(Syntax(code_difference(a, b), "diff", theme=THEME, background_color="default"))
 
 
