@@ -1,0 +1,107 @@
+"""What is told about a run: the closing table, the status, the learning curve."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from grpo_project.core.journal import Journal
+from grpo_project.core.run_record import RunRecord
+from grpo_project.errors import ConfigError
+from grpo_project.reports.curve import learning_curve
+from grpo_project.reports.status import run_status, status_lines
+from grpo_project.reports.summary import run_summary
+
+DECISION = {
+    "action": "hold",
+    "stage": "foundation",
+    "next_stage": "foundation",
+    "evidence": 0.5,
+    "interval": [0.4, 0.6],
+    "count": 20.0,
+    "threshold": 0.7,
+    "reason": "missing to advance: a lower bound above 0.70",
+    "missing": "a lower bound above 0.70",
+    "cause": "gate",
+}
+
+
+def evaluation(rate: float) -> dict[str, object]:
+    main = "eval_avg_test_pass_rate"
+    levels = {"foundation": rate, "expert": rate / 2}
+    values: dict[str, object] = {f"eval/{level}/test_pass_rate": value for level, value in levels.items()}
+    values |= {f"eval/{level}/problems": 5 for level in levels}
+    return values | {
+        main: rate,
+        f"{main}_low": rate - 0.1,
+        f"{main}_high": rate + 0.1,
+        "eval/problems": 10,
+        "eval/source": "builtin",
+    }
+
+
+def make_run(folder: Path, rates: dict[int, float]) -> Path:
+    config = {"grpo": {"max_steps": 50, "num_train_epochs": 1}}
+    record = RunRecord.create(folder, config, {"train": {}, "heldout": {}})
+    with Journal(folder, 0) as journal:
+        record.begin_attempt(0, None, 0, isolation="landlock")
+        journal.event("started", step=0)
+        for step, rate in rates.items():
+            journal.metrics(step, "eval", evaluation(rate))
+        journal.event("stage_decision", **{"step": 25, **DECISION})
+        journal.event("checkpoint_failed", step=30, reason="no space left on device")
+    return folder
+
+
+def shown(renderable: object) -> str:
+    out = io.StringIO()
+    Console(file=out, width=120).print(renderable)
+    return out.getvalue()
+
+
+def test_summary_compares_the_first_and_the_last_evaluation(tmp_path: Path) -> None:
+    text = shown(run_summary(make_run(tmp_path / "run", {0: 0.4, 25: 0.1, 50: 0.8})))
+    cells = [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
+    assert ["", "foundation", "5", "0.400", "0.800", "+0.400", ""] in cells
+    assert ["", "expert", "5", "0.200", "0.400", "+0.200", ""] in cells
+    assert ["", "all", "10", "0.400", "0.800", "+0.400", ""] in cells
+    assert "built-in problems" in text
+    assert "0.300 to 0.500 before, 0.700 to 0.900 after" in text
+    assert "the final model" not in text, "there is none in this folder"
+
+
+def test_status_of_a_killed_run_tells_why_it_stands_where_it_does(tmp_path: Path) -> None:
+    status = run_status(make_run(tmp_path / "run", {0: 0.4, 25: 0.5}))
+    assert status["status"].startswith("killed")
+    assert status["step"] == 25
+    text = " ".join(shown(status_lines(status)).split())
+    for expected in (
+        "25 of 50",
+        "0.500 on 10 held-out problems",
+        "a lower bound above 0.70",
+        "no space left on device",
+    ):
+        assert expected in text
+
+
+def test_status_of_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a run directory"):
+        run_status(tmp_path)
+
+
+def test_curve_draws_every_run_its_mean_and_the_levels(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / str(i), {0: 0.4, 25: rate, 50: 0.8}) for i, rate in enumerate((0.5, 0.7))]
+    picture = ElementTree.fromstring(learning_curve(runs, "a < b"))
+    space = "{http://www.w3.org/2000/svg}"
+    assert len(picture.findall(f"{space}polyline")) == 2 + 3  # two runs; the mean and two levels
+    texts = [element.text for element in picture.findall(f"{space}text")]
+    assert {"a < b", "all 0.80", "foundation 0.80", "expert 0.40"} <= set(texts)
+
+
+def test_no_curve_from_one_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fewer than two"):
+        learning_curve([make_run(tmp_path / "run", {0: 0.4})], "title")
