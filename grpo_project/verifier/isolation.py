@@ -65,7 +65,10 @@ def sweep(level: str) -> bool:
     with contextlib.suppress(ChildProcessError):
         while True:
             os.waitpid(-1, 0)
-    return not os.listdir("/tmp")
+    try:
+        return os.stat("/tmp").st_mode & 0o7777 == 0o1777 and not os.listdir("/tmp")
+    except OSError:
+        return False  # it took the folder's permissions away
 
 
 def _readable(numpy_site: str | None) -> list[str]:

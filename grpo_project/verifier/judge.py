@@ -14,6 +14,7 @@ import re
 import resource
 import signal
 import socket
+import sys
 import time
 from collections import OrderedDict
 from typing import Any
@@ -57,6 +58,8 @@ class Judge:
 
     def __init__(self, isolation: str) -> None:
         numpy_site = os.environ.get(launch.NUMPY_SITE)
+        if numpy_site is not None:
+            sys.path.append(numpy_site)  # for tests that import numpy, or what is installed beside it
         self._cage = Cage(isolation)
         self._numpy_cage = None if numpy_site is None else Cage(isolation, numpy_site)
         self._exams: OrderedDict[bytes, Exam] = OrderedDict()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import marshal
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 from grpo_project.verifier import values
@@ -14,31 +16,39 @@ from grpo_project.verifier.session import Session, Stopped
 Call = tuple[str, tuple, dict]
 """A function's name, arguments and keyword arguments."""
 TEST_CODE_S = 10.0
-"""Wall seconds that a problem's own test code may take to judge one candidate, calls into the cage not counted."""
+"""Wall seconds that judging one candidate may take, the problem's own test code included and the cage's work not."""
 
 
 class Raised(Exception):
     """The candidate raised an exception that is no built-in one."""
 
 
-class TestCodeClock:
-    """Ends this process by SIGALRM when trusted test code takes too long, which hostile values can bring about.
+class Clock:
+    """Ends this process by SIGALRM when judging takes too long, which hostile values can bring about.
+
+    It runs while answers are decoded, compared, and given to the problem's own test code; not while the cage works.
 
     The signal keeps its default action: neither a bare ``except`` nor a long multiplication holds it up. Whoever
     started this process sees what it died of.
     """
 
-    __test__ = False
-
     def __init__(self, seconds: float = TEST_CODE_S) -> None:
         self._left = seconds
 
-    def __enter__(self) -> TestCodeClock:
+    def __enter__(self) -> Clock:
         signal.setitimer(signal.ITIMER_REAL, max(self._left, 0.001))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._left, _interval = signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
 
 
 class Calls:
@@ -50,10 +60,9 @@ class Calls:
         self._pending: list[bytes] = []
         self._stopped: Stopped | None = None
         self.cpu_s: dict[bytes, float] = {}
-        self.clock = TestCodeClock()
+        self.clock = Clock()
         self._unanswered = False
-        self.made: list[Call] = []
-        """The calls so far, each once, in their order."""
+        self._made: dict[bytes, Call] = {}
         self.stateless = False
         """The program can't carry anything from one call to the next."""
         session.order({"mode": "calls", "program": program, "calls": self._new(ahead)})
@@ -66,21 +75,25 @@ class Calls:
             if key not in self._answers and key not in self._pending:
                 self._pending.append(key)
                 if call[0] not in STEPS:
-                    self.made.append(call)
+                    self._made[key] = call
                 new.append(call)
         return new
 
     def load(self, cpu_limit_s: float) -> list[Any]:
         """The record of the program's loading. Raises ``Stopped``."""
         try:
-            record = record_of(self._session.payload(cpu_limit_s, "loading the program"))
+            record = record_of(self._payload(cpu_limit_s, "loading the program"))
             if record[0] == "compiled":
                 self.stateless = record[1:] == [True]
-                record = record_of(self._session.payload(cpu_limit_s, "loading the program"))
+                record = record_of(self._payload(cpu_limit_s, "loading the program"))
             return record
         except Stopped as stopped:
             self._stopped = stopped
             raise
+
+    def _payload(self, cpu_limit_s: float, doing: str) -> bytes:
+        with self.clock.paused():
+            return self._session.payload(cpu_limit_s, doing)
 
     def answer(self, name: str, args: tuple, kwargs: dict) -> list[Any]:
         """The record of one call, made now unless it was made before. Raises ``Stopped``."""
@@ -90,7 +103,9 @@ class Calls:
             while self._pending and self._stopped is None:
                 self._collect(self._pending[0])
             if self._stopped is None:
-                self._session.order({"calls": self._new([(name, args, kwargs)])})
+                new = self._new([(name, args, kwargs)])
+                with self.clock.paused():
+                    self._session.order({"calls": new})
         if key not in self._answers and self._stopped is None:
             self._collect(key)
         if key in self._answers:
@@ -104,7 +119,7 @@ class Calls:
         while self._pending and key not in self._answers:
             before = self._session.cpu_s
             try:
-                answer = self._session.payload(self._session.limits.test_cpu_s, "the call")
+                answer = self._payload(self._session.limits.test_cpu_s, "the call")
             except Stopped as stopped:
                 self._stopped = stopped
                 return
@@ -116,6 +131,11 @@ class Calls:
     def stopped(self) -> Stopped | None:
         """Why the candidate answers no more, if so."""
         return self._stopped
+
+    @property
+    def answered(self) -> list[Call]:
+        """The calls of functions that were answered, each once, in their order."""
+        return [call for key, call in self._made.items() if key in self._answers]
 
     def begin_test(self) -> None:
         self._unanswered = False
@@ -134,11 +154,7 @@ class Remote:
         self.__name__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._calls.clock.__exit__()
-        try:
-            return result_of(self._calls.answer(self.__name__, args, kwargs))
-        finally:
-            self._calls.clock.__enter__()
+        return result_of(self._calls.answer(self.__name__, args, kwargs))
 
 
 def call_key(name: str, args: tuple, kwargs: dict) -> bytes:

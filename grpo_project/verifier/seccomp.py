@@ -43,11 +43,13 @@ sendfile:40:71 setrlimit:160:164 prlimit64:302:261 clone:56:220 clone3:435:435 f
 tkill:200:130 tgkill:234:131 rt_sigqueueinfo:129:138 rt_tgsigqueueinfo:297:240 ioctl:16:29 prctl:157:167
 get_mempolicy:239:236
 """
-_CONDITIONAL = ("clone", "clone3", "prctl", "prlimit64", "socketpair")
+_CONDITIONAL = ("clone", "clone3", "fcntl", "ioctl", "prctl", "prlimit64", "socketpair")
 _PROCESSES = ("fork", "vfork", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open", "pidfd_send_signal")
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag
 _CLONE_THREAD = 0x00010000
 _AF_UNIX = 1
+# Who gets the signals of a descriptor: a way to send any signal to another process of the same user.
+_SIGNAL_OWNER = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}  # F_SETOWN, F_SETSIG, F_SETOWN_EX; FIO-, SIOCSETOWN
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000  # x86_64's second table of system calls
@@ -103,6 +105,12 @@ def _one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
     return [_argument(argument), *tests, _errno(errno.EPERM), (_RETURN, 0, 0, _ALLOW)]
 
 
+def _none_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
+    """EPERM where the argument is one of these, else allow."""
+    tests = [(_EQUAL, len(values) - position, 0, value) for position, value in enumerate(values)]
+    return [_argument(argument), *tests, (_RETURN, 0, 0, _ALLOW), _errno(errno.EPERM)]
+
+
 def zygote_filter() -> bytes:
     """The filter that a zygote puts on after its set-up."""
     number = numbers()
@@ -113,6 +121,8 @@ def zygote_filter() -> bytes:
     program += _when(number["clone3"], [_errno(errno.ENOSYS)])  # its flags lie in memory; libc falls back to clone
     program += _when(number["prctl"], _one_of(0, (kernel.PR_SET_NAME, kernel.PR_GET_NAME, kernel.PR_SET_VMA)))
     program += _when(number["prlimit64"], _one_of(0, (0,)))
+    for name, commands in _SIGNAL_OWNER.items():
+        program += _when(number[name], _none_of(1, commands))
     program += _when(number["socketpair"], _one_of(0, (_AF_UNIX,)))
     for name, value in number.items():
         if name not in _CONDITIONAL:

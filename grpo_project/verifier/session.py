@@ -39,7 +39,8 @@ class Limits:
     """Address space above what the zygote maps."""
     output_bytes: int = 8 * MIB
     """One returned value, or all that a program prints."""
-    processes: int = 32
+    processes: int = 10
+    """Processes and threads, the zygote included. Each process may use ``memory_mb``."""
     file_bytes: int = 8 * MIB
 
     def of_process(self) -> dict[str, int]:
@@ -177,7 +178,7 @@ class Session:
 
     def _drain(self) -> None:
         """Take what lies in the link. After the end of the child that is all it will ever have written."""
-        while True:
+        while not self._frames.full:  # a program may write faster than this reads
             try:
                 data = self._link.recv(1 << 18, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionResetError):

@@ -52,6 +52,11 @@ class Frames:
         """Largest payload taken, in bytes."""
         self._buffer = bytearray()
 
+    @property
+    def full(self) -> bool:
+        """More is held than one frame can have: read no further until some is taken."""
+        return len(self._buffer) > self.limit + _LENGTH.size
+
     def feed(self, data: bytes) -> None:
         self._buffer += data
 

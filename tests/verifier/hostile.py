@@ -361,6 +361,27 @@ def clip(*a):
     os.write(3, struct.pack('!I', len(text)) + text)
     os._exit(0)
 """,
+    "signalling NaN": """\
+from decimal import Decimal
+def clip(*a):
+    return Decimal("sNaN")
+""",
+    "colliding keys by hand": """\
+import os, struct
+def clip(*a):
+    keys = ",".join(f"[{number * (2**61 - 1)},0]" for number in range(1, 300_000))
+    text = ('["value",{"d":[' + keys + ']}]').encode()
+    data = struct.pack("!I", len(text)) + text
+    while data:
+        data = data[os.write(3, data):]
+    os._exit(0)
+""",
+    "endless records": """\
+import os
+def clip(*a):
+    while True:
+        os.write(3, b"\\0\\0\\0\\1" * 100_000)
+""",
     "no function": """\
 clip = 3
 """,
@@ -582,6 +603,35 @@ def clip(*a):
 import ctypes
 def clip(*a):
     return [ctypes.CDLL(None).unshare(flag) for flag in (0x10000000, 0x20000)] and 9
+""",
+    "locked folder": """\
+import os
+os.chmod("/tmp", 0)
+def clip(*a):
+    return 9
+""",
+    "signals by a descriptor": """\
+import fcntl, os, signal, socket
+def clip(*a):
+    one, two = socket.socketpair()
+    for pid in (1, os.getppid()):
+        fcntl.fcntl(one, 10, signal.SIGKILL)
+        fcntl.fcntl(one, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(one, fcntl.F_SETFL, os.O_ASYNC)
+        two.send(b"x")
+    return 9
+""",
+    "fork and memory": """\
+import os
+def clip(*a):
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            break
+    kept = []
+    while True:
+        kept.append(bytearray(1 << 22))
 """,
     "closed control": """\
 import os

@@ -202,6 +202,12 @@ def test_test_code_that_a_value_keeps_busy_is_ended(verifier):
     assert verifier.verify(Job(problem, "def f():\n    return 0")).solved
 
 
+def test_a_value_that_test_code_can_t_even_print_fails(verifier):
+    check = CheckTest("def check(candidate):\n    got = candidate()\n    assert got == 1, got\n")
+    problem = Problem("p", "", (check,), entry_point="f")
+    assert verifier.verify(Job(problem, "def f():\n    return 10 ** 5000")).status is Status.FAILED
+
+
 def test_partial_credit_for_tests_before_a_timeout(verifier):
     program = "def f(x):\n    while x == 3: pass\n    return x"
     tests = tuple(CallTest((n,), n) for n in (1, 2, 3, 4))
