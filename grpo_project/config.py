@@ -90,8 +90,10 @@ class RunArguments:
 
     wandb_project: str | None = _arg(None, "W&B project. Default: $WANDB_PROJECT, else grpo-project.")
     wandb_run_name: str | None = _arg(None, "W&B run name. Default: the name of the output folder.")
-    wandb_resume: str = _arg(
-        "new", "What a resumed run is in W&B: a new segment of the group, or the same run.", choices=list(WANDB_RESUME)
+    wandb_resume: str | None = _arg(
+        None,
+        "What a resumed run is in W&B. Default: $WANDB_RESUME, else a new segment of the group.",
+        choices=list(WANDB_RESUME),
     )
     force_new_wandb_run: bool = _arg(False, "Start a new W&B run even if WANDB_RUN_ID or --wandb_resume say otherwise.")
 

@@ -29,9 +29,8 @@ def changed_flags(recorded: dict[str, Any], current: dict[str, Any]) -> dict[str
     Both arguments are ``Configuration.to_dict()``, as JSON stores it. A flag that only one of them knows (another
     version of a library) is not compared.
     """
-    harmless = HARMLESS + MORE_STEPS
-    if not current["run"]["enable_curriculum"]:
-        harmless += EVALUATION  # only a curriculum learns from evaluations
+    learns_from_evaluations = current["run"]["enable_curriculum"]
+    harmless = (*HARMLESS, *MORE_STEPS, *(() if learns_from_evaluations else EVALUATION))
     changes = {}
     for group in ("run", "grpo", "model"):
         for name, now in current[group].items():

@@ -42,7 +42,7 @@ class RunRecord:
     @classmethod
     def create(cls, output_dir: Path, config: dict[str, Any], data: dict[str, Any]) -> RunRecord:
         """A new run's record (written by the first ``begin_attempt``)."""
-        content = {
+        content: dict[str, Any] = {
             "run_id": uuid.uuid4().hex[:12],
             "created": now(),
             "status": "new",

@@ -110,7 +110,8 @@ class CodeTrainer(AtomicSave, Interruptible):
         args = kwargs["args"]
         groups = args.generation_batch_size // args.num_generations
         tickets = Dataset.from_dict({"prompt": [""] * (-(-epoch_size // groups) * groups)})
-        super().__init__(reward_funcs=[self.verified_reward], train_dataset=tickets, **kwargs)
+        heldout = None if args.eval_strategy == "no" else tickets.select(range(1))
+        super().__init__(reward_funcs=[self.verified_reward], train_dataset=tickets, eval_dataset=heldout, **kwargs)
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
@@ -162,6 +163,15 @@ class CodeTrainer(AtomicSave, Interruptible):
         ]
         everywhere = gather_object(local)
         return [everywhere[i : i + self.num_generations] for i in range(0, size, self.num_generations)]
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """What ``--eval_strategy`` asks for is answered by the evaluation callback: TRL's own loss says nothing.
+
+        ``metric_for_best_model`` and early stopping thereby work on real pass rates.
+        """
+        metrics: dict[str, float] = {}
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # changes `control` in place
+        return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:  # a step's row, not an evaluation's or the closing one
