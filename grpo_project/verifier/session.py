@@ -120,6 +120,7 @@ class Session:
             except wire.TooLong:
                 raise Stopped("error", f"{doing}: the answer has more than {self.limits.output_bytes} bytes") from None
             if frame is not None:
+                self._cpu()
                 return frame
             if self.outcome is not None:
                 raise self._stopped_by_end(doing)
