@@ -10,7 +10,7 @@ says which steps it expected, sent and found.
 
 import sys
 
-from grpo_project.core.wandb_self_check import main
+from grpo_project.core.tracking.self_check import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -26,11 +26,11 @@ from typing import Any
 from grpo_project.core.journal import Journal, next_attempt
 from grpo_project.core.record import plain
 from grpo_project.core.run_directory import Run
-from grpo_project.core.wandb_environment import DEFAULT_PROJECT, Mode, find_mode, redact
-from grpo_project.core.wandb_pace import Pace
-from grpo_project.core.wandb_segments import check_name, choose_policy, plan_segment, record_segment
-from grpo_project.core.wandb_state import read_state, sync_status, write_state
-from grpo_project.core.wandb_uploader_process import UploaderProcess
+from grpo_project.core.tracking.environment import DEFAULT_PROJECT, Mode, find_mode, redact
+from grpo_project.core.tracking.pace import Pace
+from grpo_project.core.tracking.segments import check_name, choose_policy, plan_segment, record_segment
+from grpo_project.core.tracking.state import read_state, sync_status, write_state
+from grpo_project.core.tracking.uploader_process import UploaderProcess
 from grpo_project.errors import TrackingError
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from rich.table import Table
 from grpo_project.core.file_lock import is_held
 from grpo_project.core.run_directory import Run
 from grpo_project.core.run_record import RunRecord
-from grpo_project.core.wandb_state import sync_status
+from grpo_project.core.tracking.state import sync_status
 from grpo_project.curriculum import Decision
 from grpo_project.errors import ConfigError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from grpo_project.core.wandb_environment import find_mode, has_key, redact
+from grpo_project.core.tracking.environment import find_mode, has_key, redact
 from grpo_project.errors import TrackingError
 
 KEY = "k" * 40

@@ -13,9 +13,9 @@ import pytest
 from grpo_project.core import wandb_sync_manager
 from grpo_project.core.record import Histogram, Table
 from grpo_project.core.run_directory import Run
-from grpo_project.core.wandb_loopback import API_KEY, LoopbackServer
-from grpo_project.core.wandb_pace import Pace
-from grpo_project.core.wandb_state import sync_status
+from grpo_project.core.tracking.loopback import API_KEY, LoopbackServer
+from grpo_project.core.tracking.pace import Pace
+from grpo_project.core.tracking.state import sync_status
 
 # Quick for tests; the defaults are for a real server.
 PACE = Pace(confirm_s=0.3, stall_s=3, silence_s=20, backoff_s=0.3, backoff_max_s=1, backup_s=1, init_s=10, finish_s=5)

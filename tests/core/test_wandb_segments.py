@@ -4,8 +4,8 @@ import pytest
 
 from grpo_project.core.journal import Journal
 from grpo_project.core.run_directory import RunPaths
-from grpo_project.core.wandb_rows import SegmentRows
-from grpo_project.core.wandb_segments import (
+from grpo_project.core.tracking.rows import SegmentRows
+from grpo_project.core.tracking.segments import (
     adopt_segments,
     as_new_run,
     choose_policy,

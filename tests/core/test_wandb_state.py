@@ -5,8 +5,8 @@ import json
 import pytest
 
 from grpo_project.core.journal import Journal
-from grpo_project.core.wandb_segments import plan_segment, read_segments, record_segment
-from grpo_project.core.wandb_state import SyncState, read_state, sync_status, write_backup, write_state
+from grpo_project.core.tracking.segments import plan_segment, read_segments, record_segment
+from grpo_project.core.tracking.state import SyncState, read_state, sync_status, write_backup, write_state
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from grpo_project.core.wandb_pace import Pace
+from grpo_project.core.tracking.pace import Pace
 from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager, safe_wandb_log
 
 EVAL_EVERY = 10

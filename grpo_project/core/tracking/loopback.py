@@ -18,7 +18,7 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import Any
 
-from grpo_project.core.wandb_loopback_http import LoopbackHttp
+from grpo_project.core.tracking.loopback_http import LoopbackHttp
 
 HISTORY = "wandb-history.jsonl"
 ENTITY = "loopback"

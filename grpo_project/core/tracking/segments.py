@@ -16,7 +16,7 @@ from typing import Any
 
 from grpo_project.core.journal import append_event
 from grpo_project.core.run_directory import Attempt, RunPaths, read_attempts, read_records, valid_until
-from grpo_project.core.wandb_environment import DEFAULT_PROJECT, RESUME_ENVIRONMENT
+from grpo_project.core.tracking.environment import DEFAULT_PROJECT, RESUME_ENVIRONMENT
 from grpo_project.errors import TrackingError
 
 POLICIES = ("new", "same", "fork", "rewind")

@@ -21,10 +21,10 @@ from typing import Any
 from grpo_project.core.file_lock import FileLock
 from grpo_project.core.journal import append_event
 from grpo_project.core.run_directory import RunPaths
-from grpo_project.core.wandb_channel import Channel
-from grpo_project.core.wandb_pace import Pace
-from grpo_project.core.wandb_segments import Segment, as_new_run, read_segments, record_segment
-from grpo_project.core.wandb_state import pending_rows, read_state, write_backup, write_state
+from grpo_project.core.tracking.channel import Channel
+from grpo_project.core.tracking.pace import Pace
+from grpo_project.core.tracking.segments import Segment, as_new_run, read_segments, record_segment
+from grpo_project.core.tracking.state import pending_rows, read_state, write_backup, write_state
 from grpo_project.errors import TrackingError
 
 EXIT_PENDING = 3

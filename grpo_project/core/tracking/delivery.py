@@ -22,14 +22,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from grpo_project.core.processes import children, kill
 from grpo_project.core.run_directory import RunPaths
-from grpo_project.core.wandb_environment import base_url
-from grpo_project.core.wandb_pace import Pace
-from grpo_project.core.wandb_rows import STEP_METRIC, Row, SegmentRows
-from grpo_project.core.wandb_segments import Segment, read_segments, valid_steps
-from grpo_project.core.wandb_server import ServerWatch, describe, read_back, server_answers
-from grpo_project.core.wandb_state import SegmentState, read_state
+from grpo_project.core.tracking.environment import base_url
+from grpo_project.core.tracking.pace import Pace
+from grpo_project.core.tracking.processes import children, kill
+from grpo_project.core.tracking.rows import STEP_METRIC, Row, SegmentRows
+from grpo_project.core.tracking.segments import Segment, read_segments, valid_steps
+from grpo_project.core.tracking.server import ServerWatch, describe, read_back, server_answers
+from grpo_project.core.tracking.state import SegmentState, read_state
 
 CLIENT_PROCESS = "wandb-core"
 EXIT_FAILED = 1

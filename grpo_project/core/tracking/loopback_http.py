@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from grpo_project.core.wandb_loopback import LoopbackServer
+    from grpo_project.core.tracking.loopback import LoopbackServer
 
 STREAM = re.compile(r"/files/([^/]+)/([^/]+)/([^/]+)/file_stream")
 

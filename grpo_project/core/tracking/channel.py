@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grpo_project.core.processes import kill
-from grpo_project.core.wandb_delivery import CLIENT_PROCESS, EXIT_REFUSED
-from grpo_project.core.wandb_environment import redact
-from grpo_project.core.wandb_pace import Pace
-from grpo_project.core.wandb_segments import Segment
-from grpo_project.core.wandb_state import SegmentState
+from grpo_project.core.tracking.delivery import CLIENT_PROCESS, EXIT_REFUSED
+from grpo_project.core.tracking.environment import redact
+from grpo_project.core.tracking.pace import Pace
+from grpo_project.core.tracking.processes import kill
+from grpo_project.core.tracking.segments import Segment
+from grpo_project.core.tracking.state import SegmentState
 
 GIVE_UP_S = 24 * 3600.0
 """After so long without any progress the uploader leaves a segment to the next start or ``grpo sync``. Time, not a
@@ -95,7 +95,13 @@ class Channel:
         self.state.core_pids = []
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "grpo_project.core.wandb_delivery", str(self.output_dir), self.segment.run_id]
+        command = [
+            sys.executable,
+            "-m",
+            "grpo_project.core.tracking.delivery",
+            str(self.output_dir),
+            self.segment.run_id,
+        ]
         command += ["--trainer-pid", str(self.trainer_pid), "--pace", json.dumps(asdict(self.pace))]
         pipe = subprocess.PIPE
         kill(self.state.core_pids, CLIENT_PROCESS)  # of an uploader that was killed

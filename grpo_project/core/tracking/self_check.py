@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         return loop(arguments.loop, arguments.project, arguments.policy)
     with contextlib.ExitStack() as stack:
         if arguments.loopback:
-            from grpo_project.core.wandb_loopback import LoopbackServer
+            from grpo_project.core.tracking.loopback import LoopbackServer
 
             os.environ.update(stack.enter_context(LoopbackServer()).environment)
         try:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def check(folder: Path, arguments: argparse.Namespace) -> int:
-    from grpo_project.core.wandb_environment import base_url, find_mode
+    from grpo_project.core.tracking.environment import base_url, find_mode
 
     mode = find_mode()
     if mode.name != "online":
@@ -63,7 +63,7 @@ def check(folder: Path, arguments: argparse.Namespace) -> int:
 
 def run_loop(folder: Path, arguments: argparse.Namespace, kill_at: int | None = None) -> int:
     """Run the loop in a process of its own, killed after the step ``kill_at``; returns its last step."""
-    command = [sys.executable, "-m", "grpo_project.core.wandb_self_check", "--loop", str(folder)]
+    command = [sys.executable, "-m", "grpo_project.core.tracking.self_check", "--loop", str(folder)]
     command += ["--project", arguments.project, "--policy", arguments.policy]
     step = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -103,7 +103,7 @@ def checkpoint(folder: Path) -> int:
 def report(folder: Path) -> int:
     """Read the server's history and the journal, print both, judge."""
     from grpo_project.core.run_directory import Run
-    from grpo_project.core.wandb_state import sync_status
+    from grpo_project.core.tracking.state import sync_status
 
     status = sync_status(folder)
     journal = [row["step"] for row in Run.open(folder).metrics()]

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from grpo_project.core.wandb_rows import STEP_METRIC
+from grpo_project.core.tracking.rows import STEP_METRIC
 
 READ_BACK_LIMIT = 50_000
 """Rows up to which the whole history is read back at the end; beyond that the server's last step must do."""

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from grpo_project.core.journal import Journal
-from grpo_project.core.wandb_pace import Pace
+from grpo_project.core.tracking.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class UploaderProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._started += 1
-        command = [sys.executable, "-m", "grpo_project.core.wandb_uploader", str(self.output_dir)]
+        command = [sys.executable, "-m", "grpo_project.core.tracking.uploader", str(self.output_dir)]
         command += ["--live", str(self.journal.attempt), "--pace", json.dumps(asdict(self.pace))]
         self.output_dir.joinpath("wandb").mkdir(exist_ok=True)
         with (self.output_dir / "wandb" / "uploader.log").open("ab") as log:

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from grpo_project.core.processes import command_line
 from grpo_project.core.record import encode
 from grpo_project.core.run_directory import RunPaths
-from grpo_project.core.wandb_rows import Row, SegmentRows
-from grpo_project.core.wandb_segments import Segment, read_segments, valid_steps
+from grpo_project.core.tracking.processes import command_line
+from grpo_project.core.tracking.rows import Row, SegmentRows
+from grpo_project.core.tracking.segments import Segment, read_segments, valid_steps
 
 BACKUP_LIMIT = 10_000
 """At most so many files in ``wandb_backup``; the journal has every row anyway."""
@@ -133,7 +133,7 @@ def sync_status(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 def uploader_alive(state: SyncState) -> bool:
     """Whether the uploader that wrote ``state`` still runs (on this machine)."""
-    return state.uploader_pid is not None and "wandb_uploader" in command_line(state.uploader_pid)
+    return state.uploader_pid is not None and "core.tracking.uploader" in command_line(state.uploader_pid)
 
 
 def write_backup(output_dir: Path, segments: list[Segment], state: SyncState, limit: int = BACKUP_LIMIT) -> None:
