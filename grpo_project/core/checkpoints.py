@@ -67,7 +67,8 @@ def write_manifest(folder: Path) -> None:
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
-    text = json.dumps({"step": step_of(folder), "files": files}, indent=1)
+    content = {"step": step_of(folder), "files": files}
+    text = json.dumps({**content, "sha256": _seal(content)}, indent=1)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     for path in [*folder.rglob("*"), folder]:
         flush(path)
@@ -77,6 +78,8 @@ def damage(checkpoint: Path) -> str | None:
     """Why ``checkpoint`` is not whole, or ``None`` if every byte is as it was written."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        if manifest.pop("sha256") != _seal(manifest):
+            return f"{MANIFEST} has other content than was written"
         step = manifest["step"]
         files = {name: (recorded["bytes"], recorded["sha256"]) for name, recorded in manifest["files"].items()}
     except FileNotFoundError:
@@ -161,6 +164,11 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _seal(content: dict[str, object]) -> str:
+    """The manifest's own hash, so that its damage is not taken for that of a file that it describes."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -1,0 +1,88 @@
+"""Every file of a real checkpoint, damaged in every way: seen before a model is built, named, kept, worked around."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from grpo_project.cli import main
+from grpo_project.config import parse_configuration
+from grpo_project.core.plan import make_plan
+from grpo_project.core.run_directory import Run
+from grpo_project.errors import CheckpointError
+
+FLAGS = [
+    *("--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "8", "--use_cpu"),
+    *("--max_steps", "2", "--save_steps", "1", "--eval_every_n_steps", "0", "--verifier_workers", "1"),
+]
+FILES = [
+    *("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "grpo_state_0.pt", "trainer_state.json"),
+    *("config.json", "tokenizer.json", "training_args.bin", "manifest.json"),
+]
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "missing": Path.unlink,
+    "bit flipped": flip_bit,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("damage") / "run"
+    assert main(["train", *FLAGS, "--output_dir", str(folder)]) == 0
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_matrix_covers_every_file(finished: Path) -> None:
+    there = {path.name for path in (finished / "checkpoint-2").iterdir()}
+    assert set(FILES) <= there
+    assert there - set(FILES) <= {"README.md", "chat_template.jinja", "generation_config.json", "tokenizer_config.json"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_seen_at_start_up(finished: Path, tmp_path: Path, name: str) -> None:
+    configuration = parse_configuration([*FLAGS, "--output_dir", str(tmp_path / "run")])
+    for damage in DAMAGES.values():
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        shutil.copytree(finished, tmp_path / "run")
+        damage(tmp_path / "run" / "checkpoint-2" / name)
+        before = contents(tmp_path)
+        plan = make_plan(configuration)
+        assert plan.resume_step == 1
+        assert [rejected.path.name for rejected in plan.rejected] == ["checkpoint-2"]
+        assert name in plan.rejected[0].reason
+        assert contents(tmp_path) == before, "a plan changes nothing"
+
+        damage(tmp_path / "run" / "checkpoint-1" / name)
+        with pytest.raises(CheckpointError, match=r"checkpoint-2: .*checkpoint-1: "):
+            make_plan(configuration)
+
+
+def test_the_run_goes_on_from_the_one_before_and_keeps_the_damaged_one(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    flip_bit(tmp_path / "run" / "checkpoint-2" / "optimizer.pt")
+    assert main(["train", *FLAGS, "--output_dir", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    assert "checkpoint-2 is damaged: optimizer.pt has other content than was written" in printed
+    assert "(step 1)" in printed
+    assert (tmp_path / "run" / "rejected-checkpoints" / "checkpoint-2" / "model.safetensors").exists()
+    assert Run.open(tmp_path / "run").events("checkpoint_rejected")[0]["checkpoint"] == "checkpoint-2"
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (finished, tmp_path / "run")]
+    assert weights[0] == weights[1], "what was lost is done again, bit for bit"
