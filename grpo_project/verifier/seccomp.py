@@ -45,6 +45,9 @@ get_mempolicy:239:236
 """
 _CONDITIONAL = ("clone", "clone3", "fcntl", "ioctl", "prctl", "prlimit64", "socketpair")
 _PROCESSES = ("fork", "vfork", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open", "pidfd_send_signal")
+# What the owner of a file may do to it whatever Landlock says: it guards contents and names, not modes and times, and
+# truncation only from its third version on.
+_OWNERS = ("chmod", "fchmod", "fchmodat", "utimes", "utimensat", "futimesat", "truncate", "flock")
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag
 _CLONE_THREAD = 0x00010000
 _AF_UNIX = 1
@@ -132,14 +135,17 @@ def zygote_filter() -> bytes:
 
 
 def child_filter(pid: int) -> bytes:
-    """The filter on top for a child with this process id: threads but no processes, signals to itself only."""
+    """The filter on top for a child with this process id, where nothing but Landlock keeps it from the host's files.
+
+    Threads but no processes, signals to itself only, no change to a file's mode, times or length by its name.
+    """
     number = numbers()
     allow = (_RETURN, 0, 0, _ALLOW)
     program = _head()
     program += _when(number["clone"], [_argument(0), (_BITS, 1, 0, _CLONE_THREAD), _errno(errno.EPERM), allow])
     for name in ("kill", "tgkill"):
         program += _when(number[name], _one_of(0, (pid,)))
-    for name in _PROCESSES:
+    for name in (*_PROCESSES, *_OWNERS):
         if name in number:
             program += _when(number[name], [_errno(errno.EPERM)])
     return _assembled([*program, allow])

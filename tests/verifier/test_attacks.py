@@ -88,3 +88,47 @@ def test_programs_are_paid_for_their_whole_output_only(verifier, name):
 
 def fenced(code):
     return f"```python\n{code}\n```"
+
+
+OWNERS_WAYS = """\
+import os
+
+def clip(*a):
+    done = []
+    for way in (
+        lambda: os.chmod(FILE, 0),
+        lambda: os.chmod(FOLDER, 0),
+        lambda: os.chown(FILE, 1, 1),
+        lambda: os.utime(FILE, (1, 1)),
+        lambda: os.truncate(FILE, 0),
+        lambda: os.open(FILE, os.O_WRONLY | os.O_TRUNC),
+        lambda: os.rename(FILE, FILE + "2"),
+        lambda: os.link(FILE, FILE + "3"),
+        lambda: os.symlink(FILE, FILE + "4"),
+        lambda: os.setxattr(FILE, "user.x", b"1"),
+        lambda: os.unlink(FILE),
+        lambda: os.rmdir(FOLDER),
+    ):
+        try:
+            way()
+            done.append("?")
+        except OSError:
+            done.append("refused")
+    return done
+"""
+
+
+def test_files_of_the_same_user_keep_mode_times_and_content(verifier, tmp_path):
+    """The candidate may run under the uid that owns the trainer's files; an owner needs no permission for much."""
+    victim = tmp_path / "folder" / "file"
+    victim.parent.mkdir()
+    victim.write_text("content")
+    before = [(path.stat().st_mode, path.stat().st_mtime_ns, path.stat().st_uid) for path in (victim, victim.parent)]
+    code = OWNERS_WAYS.replace("FILE", repr(str(victim))).replace("FOLDER", repr(str(victim.parent)))
+    asked = problem((CallTest((1,), ["refused"] * 12),))
+    verdict = verifier.verify(Job(asked, code))
+    after = [(path.stat().st_mode, path.stat().st_mtime_ns, path.stat().st_uid) for path in (victim, victim.parent)]
+    assert after == before
+    assert victim.read_text() == "content"
+    assert [path.name for path in victim.parent.iterdir()] == ["file"]
+    assert verdict.passed == 1, verdict.tests
