@@ -15,6 +15,7 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from grpo_project.core import checkpoints
+from grpo_project.core.durable import flush
 
 logger = logging.getLogger("grpo_project")
 
@@ -79,7 +80,7 @@ class AtomicSave(Trainer):
             if final.exists():  # of an earlier attempt that got further than its last save
                 checkpoints.set_aside(run_dir, final)
             staged.rename(final)
-            checkpoints.flush(run_dir)
+            flush(run_dir)
             best = self.state.best_model_checkpoint
             deleted = checkpoints.rotate(run_dir, self.args.save_total_limit, best)
             shutil.rmtree(staged.parent)

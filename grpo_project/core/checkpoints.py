@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from grpo_project.core.durable import flush
 from grpo_project.errors import CheckpointError
 
 MANIFEST = "manifest.json"
@@ -155,15 +155,6 @@ def rotate(output_dir: Path, keep: int | None, best: str | None) -> list[Path]:
             shutil.rmtree(doomed)
             deleted.append(checkpoint)
     return deleted
-
-
-def flush(path: Path) -> None:
-    """fsync a file, or a folder's list of names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _seal(content: dict[str, object]) -> str:

@@ -7,15 +7,14 @@ token, when the model generates) and after each verdict.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from grpo_project.core.exact_state import ExactState
+from grpo_project.core.random_state import random_states, set_random_states
 from grpo_project.core.stop_request import StopRequest
 
 
@@ -75,20 +74,3 @@ class Interruptible(ExactState):
             self.callback_handler.on_save(self.args, self.state, self.control)
         self.callback_handler.on_train_end(self.args, self.state, self.control)
         return TrainOutput(self.state.global_step, float("nan"), {})
-
-
-def random_states() -> dict[str, Any]:
-    """The states of every generator that training draws from."""
-    states = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    return states
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Inverse of ``random_states``."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state_all(states["cuda"])

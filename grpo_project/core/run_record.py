@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import uuid
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_project import __version__
+from grpo_project.core.durable import write_atomically
 from grpo_project.errors import CheckpointError
 
 RUN_FILE = "run.json"
@@ -101,17 +101,8 @@ class RunRecord:
 
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps(self.content, indent=1, default=str) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a kill, sees the old content or the new, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+        text = json.dumps(self.content, indent=1, default=str) + "\n"
+        write_atomically(self.path, text.encode())
 
 
 def now() -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from grpo_project.core.durable import flush
 from grpo_project.core.run_directory import Attempt, RunPaths, read_attempts, valid_until
 from grpo_project.errors import JournalError
 from grpo_project.verifier.verdict import Verdict
@@ -85,7 +86,7 @@ def write_shard(path: Path, table: pa.Table) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
-        _sync_folder(path.parent)
+        flush(path.parent)
     except (OSError, pa.ArrowException) as error:
         raise JournalError(f"can't write {path}: {error}") from error
 
@@ -167,11 +168,3 @@ def _storable(value: Any) -> Any:
     if isinstance(value, Sequence):
         return [_storable(item) for item in value]
     return value
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

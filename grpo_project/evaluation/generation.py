@@ -5,14 +5,12 @@ Letters: B prompts of a batch, T prompt tokens (left-padded), C generated tokens
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
@@ -20,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
+from grpo_project.core.random_state import preserved_random_state
 from grpo_project.problems.prompt import has_chat_template
 
 
@@ -30,22 +29,6 @@ class Generation:
     text: str
     tokens: int
     truncated: bool
-
-
-@contextmanager
-def preserved_random_state() -> Iterator[None]:
-    """Put the random state of Python, numpy, torch and every CUDA device back at the end."""
-    python, numpy = random.getstate(), np.random.get_state()
-    torch_cpu = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(torch_cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from grpo_project.core.durable import write_atomically
 from grpo_project.core.record import encode
 from grpo_project.core.run_directory import RunPaths
 from grpo_project.core.tracking.processes import command_line
@@ -88,7 +89,9 @@ def read_state(output_dir: Path) -> SyncState:
 
 def write_state(output_dir: Path, state: SyncState) -> None:
     state.updated = round(time.time(), 3)
-    write_atomically(RunPaths(output_dir).sync_state, json.dumps(asdict(state), indent=2).encode() + b"\n")
+    write_atomically(
+        RunPaths(output_dir).sync_state, json.dumps(asdict(state), indent=2).encode() + b"\n", through_power_loss=False
+    )
 
 
 def pending_rows(output_dir: Path, segment: Segment, state: SegmentState) -> Iterator[Row]:
@@ -155,7 +158,7 @@ def write_backup(output_dir: Path, segments: list[Segment], state: SyncState, li
         return
     folder.mkdir(exist_ok=True)
     for step in wanted.keys() - there.keys():
-        write_atomically(folder / f"step_{step:06d}.json", encode(wanted[step]))
+        write_atomically(folder / f"step_{step:06d}.json", encode(wanted[step]), through_power_loss=False)
 
 
 def backup_files(output_dir: Path) -> Iterator[tuple[int, Path]]:
@@ -164,13 +167,6 @@ def backup_files(output_dir: Path) -> Iterator[tuple[int, Path]]:
         match = _BACKUP_NAME.fullmatch(path.name)
         if match:
             yield int(match[1]), path
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Readers see the old content or the new one, never a part."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_bytes(content)
-    staged.replace(path)
 
 
 def _segment_status(root: Path, segment: Segment, state: SegmentState) -> dict[str, Any]:
