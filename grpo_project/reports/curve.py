@@ -71,10 +71,10 @@ def axes(last: int, title: str) -> list[str]:
         y = y_of(tenths / 10)
         parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#e5e7eb"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#6b7280">{tenths / 10:.1f}</text>')
-    for quarter in range(5):
-        step = last * quarter / 4
+    count = next((n for n in (5, 6, 4, 3) if last % n == 0), 1)
+    for step in range(0, last + 1, last // count):
         x = x_of(step, last)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 22}" text-anchor="middle" fill="#6b7280">{step:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 22}" text-anchor="middle" fill="#6b7280">{step}</text>')
     middle = x_of(last / 2, last)
     parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 5}" text-anchor="middle" fill="#374151">optimizer step</text>')
     return parts
