@@ -28,10 +28,12 @@ from grpo_project.core.tracking.pace import Pace
 from grpo_project.core.tracking.processes import children, kill
 from grpo_project.core.tracking.rows import STEP_METRIC, Row, SegmentRows
 from grpo_project.core.tracking.segments import Segment, read_segments, valid_steps
-from grpo_project.core.tracking.server import ServerWatch, describe, read_back, server_answers
+from grpo_project.core.tracking.server import ServerWatch, describe, is_closed, read_back, server_answers
 from grpo_project.core.tracking.state import SegmentState, read_state
 
 CLIENT_PROCESS = "wandb-core"
+CLOSE_TRIES = 3
+CLOSED_WITHIN_S = 5.0
 EXIT_FAILED = 1
 EXIT_STALLED = 3
 EXIT_REFUSED = 4
@@ -71,7 +73,7 @@ class Delivery:
 
         reopened = self.state.opened != []
         self.run = self.open(wandb)
-        say(opened=self.segment.attempts[-1], url=self.run.url, core_pids=children(os.getpid()))
+        self.say_opened()
         start = int(self.run.starting_step)
         self.watch = ServerWatch(self.run.path, min(1.0, self.pace.confirm_s))
         self.watch.start()
@@ -207,8 +209,25 @@ class Delivery:
             self.take_confirmation()
             say(beat=1)
             time.sleep(0.1)
-        self.run.finish(exit_code=self.end[1])
+        self.close_run(self.end[1])
         say(complete=not held, read_back=None if held else self.read_back())
+
+    def close_run(self, exit_code: int) -> None:
+        """End the W&B run; again where the server did not take note of it: an outage can swallow the end alone.
+
+        After ``CLOSE_TRIES`` the run is left to W&B, which takes it for crashed. Its rows are all there.
+        """
+        import wandb
+
+        for last_try in (False,) * (CLOSE_TRIES - 1) + (True,):
+            self.run.finish(exit_code=exit_code)
+            if last_try or is_closed(self.run.path, CLOSED_WITHIN_S, lambda: say(beat=1)):
+                return
+            self.run = self.open(wandb)
+            self.say_opened()
+
+    def say_opened(self) -> None:
+        say(opened=self.segment.attempts[-1], url=self.run.url, core_pids=children(os.getpid()))
 
     def read_back(self) -> str:
         expected: set[int] = set()

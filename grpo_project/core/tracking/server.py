@@ -75,6 +75,23 @@ def read_back(path: str, expected: set[int], inherited_until: int | None, beat: 
     return compare_steps(expected, seen)
 
 
+def is_closed(path: str, within_s: float, beat: Callable[[], None]) -> bool:
+    """Whether the server shows the run as ended, now or within so many seconds. An outage counts as a no."""
+    import wandb
+
+    deadline = time.monotonic() + within_s
+    while True:
+        beat()
+        try:
+            if wandb.Api(timeout=10).run(path).state != "running":
+                return True
+        except (ValueError, wandb.errors.CommError, OSError):
+            pass  # no answer is no evidence
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+
+
 def compare_steps(expected: set[int], seen: collections.Counter[int]) -> str:
     """Say how the steps on the server differ from those of the journal; "exact" if they don't."""
     missing = sorted(expected - seen.keys())
