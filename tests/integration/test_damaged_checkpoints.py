@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from grpo_project.cli import main
 from grpo_project.config import parse_configuration
 from grpo_project.core.plan import make_plan
 from grpo_project.core.run_directory import Run
-from grpo_project.errors import CheckpointError
+from grpo_project.errors import CheckpointError, ConfigError, DataError
 
 FLAGS = [
     *("--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "8", "--use_cpu"),
@@ -86,3 +87,23 @@ def test_the_run_goes_on_from_the_one_before_and_keeps_the_damaged_one(
     assert Run.open(tmp_path / "run").events("checkpoint_rejected")[0]["checkpoint"] == "checkpoint-2"
     weights = [(folder / "model.safetensors").read_bytes() for folder in (finished, tmp_path / "run")]
     assert weights[0] == weights[1], "what was lost is done again, bit for bit"
+
+
+def test_other_problems_and_other_flags_are_refused_and_nothing_changes(finished: Path, tmp_path: Path) -> None:
+    own = {
+        "id": "p",
+        "prompt": "Add one.",
+        "entry_point": "f",
+        "tests": [{"args": [1], "expected": 2}],
+        "complexity": 1,
+    }
+    (tmp_path / "own.json").write_text(json.dumps([own]))
+    before = contents(finished)
+    flags = [*FLAGS, "--output_dir", str(finished)]
+    with pytest.raises(DataError, match=r"it had 2000 from builtin, now there are 1 from .*own\.json"):
+        make_plan(parse_configuration([*flags, "--dataset_path", str(tmp_path / "own.json")]))
+    with pytest.raises(ConfigError, match=r"--learning_rate was 0\.0004, is 0\.5"):
+        make_plan(parse_configuration([*flags, "--learning_rate", "0.5"]))
+    allowed = make_plan(parse_configuration([*flags, "--learning_rate", "0.5", "--allow_config_change"]))
+    assert "--learning_rate was 0.0004" in allowed.notes[0]
+    assert contents(finished) == before
