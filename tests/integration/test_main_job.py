@@ -144,3 +144,20 @@ def test_overwrite_starts_anew(finished, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [row["step"] for row in Run.open(folder / "out").metrics("train")] == [1]
     assert (folder / "out" / "note.txt").read_text() == "mine", "what is not ours stays"
+
+
+def test_best_model_is_chosen_by_the_real_pass_rate(tmp_path: Path) -> None:
+    flags = [
+        *("--max_steps", "4", "--eval_strategy", "steps", "--eval_steps", "2", "--load_best_model_at_end", "true"),
+        *("--metric_for_best_model", "eval_avg_test_pass_rate", "--greater_is_better", "true"),
+    ]
+    done = grpo("train", *SMALL, *flags, "--output_dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rates = {row["step"]: row["eval_avg_test_pass_rate"] for row in Run.open(tmp_path / "out").metrics("eval")}
+    assert sorted(rates) == [0, 2, 4]
+    state = json.loads((tmp_path / "out" / "checkpoint-4" / "trainer_state.json").read_text())
+    best = max((2, 4), key=lambda step: rates[step])
+    assert state["best_metric"] == rates[best]
+    best_weights = tmp_path / "out" / f"checkpoint-{best}" / "model.safetensors"
+    if rates[2] != rates[4]:
+        assert (tmp_path / "out" / "model.safetensors").read_bytes() == best_weights.read_bytes()
