@@ -32,7 +32,7 @@ from grpo_project.core.run_record import RunRecord
 from grpo_project.core.samples import SampleStore
 from grpo_project.core.stop_request import StopRequest
 from grpo_project.core.trainer import CodeTrainer
-from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager
+from grpo_project.core.wandb_sync_manager import WandBSyncManager, initialize_wandb_sync_manager
 from grpo_project.curriculum import Curriculum, UniformSource
 from grpo_project.durations import parse_duration
 from grpo_project.errors import ConfigError
@@ -42,6 +42,8 @@ from grpo_project.rewards import BY_NAME
 from grpo_project.verifier import Verifier
 
 logger = logging.getLogger("grpo_project")
+
+INTERRUPTED_DRAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,16 @@ class OpenRun:
     journal: Journal | None = None
     samples: SampleStore | None = None
     record: RunRecord | None = None
+    tracking: WandBSyncManager | None = None
+
+    def end(self, outcome: Outcome) -> None:
+        """Write down how the run ended. After an interruption W&B's last row waits for what the next start adds."""
+        if self.journal is None or self.record is None or self.tracking is None:
+            return
+        self.journal.event(outcome.status, step=outcome.step, reason=outcome.reason)
+        self.record.end_attempt(outcome.status, outcome.step)
+        if outcome.status == "interrupted":  # the machine is about to go away: what is left is sent by the next start
+            self.tracking.finish(timeout_s=INTERRUPTED_DRAIN_S, exit_code=outcome.exit_code)
 
 
 def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
@@ -82,9 +94,7 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
         else:
             trainer.save_model(str(plan.output_dir))
             outcome = Outcome("finished", step)
-        if run.journal is not None and run.record is not None:
-            run.journal.event(outcome.status, step=step, reason=outcome.reason)
-            run.record.end_attempt(outcome.status, step)
+        run.end(outcome)
         return outcome
 
 
@@ -107,6 +117,7 @@ def open_run(plan: RunPlan, verifier: Verifier, main_process: bool) -> Iterator[
             configuration.to_dict(),
             {"train": plan.train.describe(), "heldout": plan.heldout.describe()},
         )
+        record.content["config"] = configuration.to_dict()  # flags that may change between starts may have
         record.begin_attempt(
             attempt,
             plan.resume_step,
@@ -133,7 +144,7 @@ def open_run(plan: RunPlan, verifier: Verifier, main_process: bool) -> Iterator[
         )
         stack.callback(tracking.finish)
         samples = stack.enter_context(SampleStore(output_dir, attempt, keep=configuration.run.samples_keep))
-        yield OpenRun(journal, samples, record)
+        yield OpenRun(journal, samples, record, tracking)
 
 
 def put_aside_unused_checkpoints(plan: RunPlan) -> None:

@@ -82,7 +82,7 @@ def test_finished_run_is_left_alone_and_goes_on_when_asked_for_more(finished) ->
     assert "Resuming from out/checkpoint-3 (step 3)" in more.stdout
     assert [row["step"] for row in Run.open(folder / "out").metrics("train")] == [1, 2, 3, 4]
     status = json.loads(grpo("status", "out", "--json", cwd=folder).stdout)
-    assert (status["step"], status["starts"], status["status"]) == (4, 2, "finished")
+    assert (status["step"], status["max_steps"], status["starts"], status["status"]) == (4, 4, 2, "finished")
     assert status["interruptions"] == status["redone_steps"] == 0
 
 
