@@ -80,14 +80,18 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
     main_process = plan.configuration.grpo.process_index == 0
     tokenizer = load_tokenizer(plan)
     PartialState().wait_for_everyone()  # every rank has made its plan of the same run directory; now it may change
+    progress = ProgressCallback(console, lambda: stage_name(plan.source))
     arguments = plan.configuration.run
     max_runtime_s = None if arguments.max_runtime is None else parse_duration(arguments.max_runtime)
     with (
         StopRequest(arguments.preemption_grace_s, max_runtime_s) as stop,
         open_run(plan, verifier, main_process) as run,
     ):
-        trainer = build_trainer(plan, tokenizer, verifier, run, stop, console)
-        trainer.train(resume_from_checkpoint=str(plan.resume_from) if plan.resume_from else None)
+        trainer = build_trainer(plan, tokenizer, verifier, run, stop, progress)
+        try:
+            trainer.train(resume_from_checkpoint=str(plan.resume_from) if plan.resume_from else None)
+        finally:
+            progress.stop()  # a live bar would leave a terminal without a cursor
         step = trainer.state.global_step
         if step < trainer.state.max_steps and stop.reason:
             outcome = Outcome("interrupted", step, stop.reason, stop.exit_code)
@@ -158,13 +162,12 @@ def put_aside_unused_checkpoints(plan: RunPlan) -> None:
 
 
 def build_trainer(
-    plan: RunPlan, tokenizer: Any, verifier: Verifier, run: OpenRun, stop: StopRequest, console: Console
+    plan: RunPlan, tokenizer: Any, verifier: Verifier, run: OpenRun, stop: StopRequest, progress: ProgressCallback
 ) -> CodeTrainer:
     """Put the parts together. The one place that knows all of them."""
     configuration = plan.configuration
     arguments, grpo = configuration.run, configuration.grpo
     system_prompt = SYSTEM_PROMPT if arguments.system_prompt is None else arguments.system_prompt
-    progress = ProgressCallback(console, lambda: stage_name(plan.source))
     guidance = Guidance(plan.source, plan.heldout.problems, run.journal, run.samples, progress.say, stop.ask)
 
     def on_evaluation(result: EvaluationResult) -> None:
