@@ -93,10 +93,7 @@ def find_problems(args: argparse.Namespace) -> tuple[Problem, ...]:
 def find_model_folder(name: str | None) -> str:
     from grpo_project.core.plan import find_model
 
-    try:
-        return find_model(name)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("--model_name", "--model")) from error
+    return find_model(name, flag="--model")
 
 
 def evaluate_model(

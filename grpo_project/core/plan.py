@@ -134,21 +134,25 @@ def problem_source(configuration: Configuration, problems: Sequence[Problem]) ->
     )
 
 
-def find_model(name: str | None) -> str:
-    """The model to load. A folder must hold weights; anything that is not a path is taken for a hub id."""
+def find_model(name: str | None, flag: str = "--model_name") -> str:
+    """The model to load. A folder must hold weights; anything that is not a path is taken for a hub id.
+
+    Raises:
+        ConfigError: it can't be a model; the message names ``flag``.
+    """
     if name is None:
         return str(embedded_model_path())
     path = Path(name).expanduser()
     if not path.exists():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ConfigError(f"--model_name {name}: there is no such folder")
+            raise ConfigError(f"{flag} {name}: there is no such folder")
         return name
     if not path.is_dir():
-        raise ConfigError(f"--model_name {name} is a file; give the folder that holds it, or a hub id")
+        raise ConfigError(f"{flag} {name} is a file; give the folder that holds it, or a hub id")
     if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
-        raise ConfigError(f"--model_name {name}: no config.json there; it is not a Hugging Face model folder")
+        raise ConfigError(f"{flag} {name}: no config.json there; it is not a Hugging Face model folder")
     if not any(found.stat().st_size for pattern in WEIGHT_FILES for found in path.glob(pattern)):
-        raise ConfigError(f"--model_name {name}: no weights there (model.safetensors is missing or empty)")
+        raise ConfigError(f"{flag} {name}: no weights there (model.safetensors is missing or empty)")
     return str(path)
 
 
