@@ -77,6 +77,9 @@ class RunArguments:
     enable_curriculum: bool = _arg(True, "Walk from the easiest stage to the hardest; false: uniform sampling.")
     curriculum_config: str | None = _arg(None, "Stages, gate and sampler as a YAML or JSON file.")
     curriculum_threshold: float | None = _arg(None, "Overrides every stage's threshold, for a quick trial (0 to 1).")
+    max_resample: int = _arg(
+        0, "Draw groups whose rewards are all alike (no gradient) anew, at most so many times a batch."
+    )
     on_stall: str | None = _arg(None, "What to do when the curriculum stalls.", choices=list(ON_STALL))
     print_curriculum: bool = _arg(False, "Print the curriculum's configuration as YAML and exit.")
 
@@ -107,7 +110,8 @@ class RunArguments:
     samples_keep: int = _arg(1_000_000, "How many training completions are kept on disk, newest first (0: all).")
 
     def __post_init__(self) -> None:
-        at_least = {"eval_every_n_steps": 0, "max_eval_samples": 1, "eval_num_samples": 1, "samples_keep": 0}
+        at_least = {"eval_every_n_steps": 0, "max_eval_samples": 1, "eval_num_samples": 1, "max_resample": 0}
+        at_least["samples_keep"] = 0
         for name, low in at_least.items():
             if (value := getattr(self, name)) < low:
                 raise ConfigError(f"--{name} is {value}; it must be at least {low}")
@@ -163,6 +167,7 @@ def parse_configuration(argv: Sequence[str]) -> Configuration:
     _refuse_unknown(parser, [*rest, *from_file_rest])
     run, grpo, model = parsed
     _unite_model_names(run, model)
+    _check_resampling(run, grpo)
     return Configuration(run, grpo, model, embedded)
 
 
@@ -248,6 +253,15 @@ def _unite_model_names(run: RunArguments, model: ModelConfig) -> None:
             f"--model_name {run.model_name} and --model_name_or_path {model.model_name_or_path} differ; give one"
         )
     run.model_name = model.model_name_or_path = names.pop() if names else None
+
+
+def _check_resampling(run: RunArguments, grpo: GRPOConfig) -> None:
+    rows = grpo.per_device_train_batch_size * grpo.steps_per_generation
+    if run.max_resample and rows % grpo.num_generations:
+        raise ConfigError(
+            f"--max_resample needs whole groups on every process: {rows} completions (per_device_train_batch_size x "
+            f"steps_per_generation) are no multiple of --num_generations {grpo.num_generations}"
+        )
 
 
 def _refuse_unknown(parser: Any, rest: Sequence[str]) -> None:

@@ -62,6 +62,11 @@ class Guidance:
             self.samples.append(step, [rollout.to_row() for group in groups for rollout in group])
         self._after(self.source.observe_rollouts(step, [group_result(group) for group in groups]))
 
+    def observe_resampling(self, step: int, without_variance: int, groups: int, attempts: int) -> None:
+        """The batch for ``step`` is complete: so many groups have no variance after ``attempts`` redraws."""
+        self.source.observe_resampling(step, without_variance, groups, attempts)
+        self._after(None)
+
     def observe_evaluation(self, result: EvaluationResult) -> None:
         """Held-out problems were evaluated."""
         by_problem = [(self._by_id[problem_id], rate) for problem_id, rate in result.rates.items()]

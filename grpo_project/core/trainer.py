@@ -3,6 +3,10 @@
 Loss, generation, advantages, LoRA, DeepSpeed, FSDP and vLLM are TRL's. Prompts are drawn when a generation starts, not
 when the data loader prefetches, so a curriculum acts at once and a resume has nothing to skip.
 
+A group whose rewards are all alike has no advantage and teaches nothing. Its rows are left out of the loss, which is
+the same without them, and ``max_resample`` puts newly drawn groups in the place of such groups (dynamic sampling, as
+in DAPO, arXiv 2503.14476, with a bound).
+
 Letters: B completions of this rank in a generation batch, W ranks, G completions of a group (``num_generations``).
 """
 
@@ -17,7 +21,9 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 
+from grpo_project.core import generation_batch
 from grpo_project.core.atomic_save import AtomicSave
+from grpo_project.core.generation_batch import Batch
 from grpo_project.core.interruptible import Interruptible
 from grpo_project.core.rollout import Rollout, completion_text
 from grpo_project.core.stop_request import StopRequest
@@ -30,6 +36,10 @@ class ProblemSource(Protocol):
     """Which problem comes next. The same draws on every rank; its state travels in the checkpoint."""
 
     def draw(self, n: int) -> Sequence[Problem]: ...
+
+    def observe_resampling(self, step: int, without_variance: int, groups: int, attempts: int) -> None:
+        """After ``attempts`` redraws, the most allowed, so many of the ``groups`` are without variance."""
+
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -76,6 +86,7 @@ class CodeTrainer(AtomicSave, Interruptible):
         on_rollouts: told about each generation batch, on every rank.
         extra_metrics: what else belongs into each step's row of metrics.
         epoch_size: how many groups make an epoch.
+        max_resample: how many times groups without variance are drawn anew for one generation batch.
         components: further parts with ``state_dict`` and ``load_state_dict`` that belong into the checkpoint, by name.
         stop_request: when it is pending, training stops within the step, in a state that resumes exactly.
         on_checkpoint: told as ``(event, step=, **fields)`` that a checkpoint was saved, or could not be.
@@ -90,6 +101,7 @@ class CodeTrainer(AtomicSave, Interruptible):
         judge: Judge,
         reward: RewardFunction,
         epoch_size: int,
+        max_resample: int = 0,
         on_rollouts: RolloutListener | None = None,
         extra_metrics: Callable[[], dict[str, float]] = dict,
         components: dict[str, Any] | None = None,
@@ -104,6 +116,7 @@ class CodeTrainer(AtomicSave, Interruptible):
         self.on_checkpoint = on_checkpoint or (lambda *_, **__: None)
         self.on_rollouts = on_rollouts
         self.extra_metrics = extra_metrics
+        self.max_resample = max_resample
         self.components = {"problem_source": problem_source, **(components or {})}
         # The loader only counts: its rows are tickets, replaced by drawn problems in `_draw_inputs`. An epoch is
         # rounded up to whole generation batches: TRL drops the rest, and a set smaller than a batch trains nothing.
@@ -120,16 +133,73 @@ class CodeTrainer(AtomicSave, Interruptible):
         getattr(loader, "base_dataloader", loader).generator = torch.Generator()
         return loader
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
         if not self.model.training:
             return super()._generate_and_score_completions(inputs)
-        rows = self._draw_inputs(len(inputs))
-        outputs = super()._generate_and_score_completions(rows)
+        batch, groups = self._roll_out(len(inputs))
+        if self.max_resample:
+            batch = self._resampled(batch, self._without_variance(groups))
+        return batch
+
+    def _roll_out(self, count: int) -> tuple[Batch, list[list[Rollout]]]:
+        """Draw problems, generate and judge: this rank's ``count`` rows, and the groups of all ranks."""
+        rows = self._draw_inputs(count)
+        batch = super()._generate_and_score_completions(rows)
+        ended = torch.isin(batch["completion_ids"], torch.tensor(self.eos_token_ids, device=self.args.device))
+        groups = self._grouped_rollouts(rows, truncated=(~ended.any(dim=1)).tolist())
         if self.on_rollouts is not None:
-            ended = torch.isin(outputs["completion_ids"], torch.tensor(self.eos_token_ids, device=self.args.device))
-            groups = self._grouped_rollouts(rows, truncated=(~ended.any(dim=1)).tolist())
             self.on_rollouts(self.state.global_step + 1, groups)
-        return outputs
+        return batch, groups
+
+    def _resampled(self, batch: Batch, dead: list[int]) -> Batch:
+        """Put newly drawn groups in the place of this rank's ``dead`` ones, at most ``max_resample`` times.
+
+        Each time every rank draws as many groups as the rank that needs the most: all take part in generating.
+        """
+        ranks, attempts, drawn = self.accelerator.num_processes, 0, 0
+        while attempts < self.max_resample and (wanted := max(gather_object([len(dead)]))):
+            others, groups = self._roll_out(wanted * self.num_generations)
+            idle = self._without_variance(groups)
+            live = [place for place in range(wanted) if place not in idle]
+            filled, dead = dead[: len(live)], dead[len(live) :]
+            if filled:
+                chosen = generation_batch.take(others, self._rows_of(live[: len(filled)]))
+                batch = generation_batch.put(batch, self._rows_of(filled), chosen, self._tokenizer.pad_token_id)
+            attempts += 1
+            drawn += wanted * ranks
+        batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+        missing, total = sum(gather_object([len(dead)])), len(batch["advantages"]) // self.num_generations * ranks
+        self.problem_source.observe_resampling(self.state.global_step + 1, missing, total, attempts)
+        self._metrics["train"]["resampled_groups"].append(float(drawn))
+        return batch
+
+    def _without_variance(self, groups: list[list[Rollout]]) -> list[int]:
+        """The places, counted from 0, of this rank's groups whose rewards are all alike."""
+        mine = len(groups) // self.accelerator.num_processes
+        first = mine * self.accelerator.process_index
+        return [i for i in range(mine) if len({rollout.reward for rollout in groups[first + i]}) == 1]
+
+    def _rows_of(self, places: list[int]) -> torch.Tensor:
+        """The rows of this rank's groups at ``places``."""
+        rows = [place * self.num_generations + i for place in places for i in range(self.num_generations)]
+        return torch.tensor(rows, device=self.args.device)
+
+    def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
+        """TRL's loss, computed over the rows that have an advantage: the others have no part in its gradient.
+
+        TRL's metrics of this pass (entropy, clip ratios) are therefore means over these rows.
+        """
+        rows = generation_batch.live_rows(inputs)
+        if len(rows) == len(inputs["advantages"]) or not (self.model.training and self._only_advantages_count):
+            return super()._compute_loss(model, inputs)
+        kept = generation_batch.take(inputs, rows)
+        return super()._compute_loss(model, kept) * generation_batch.share_of_loss(self.loss_type, kept, inputs)
+
+    @property
+    def _only_advantages_count(self) -> bool:
+        """Whether the loss has no term that a row without advantage contributes to."""
+        more = self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0
+        return self.beta == 0.0 and not more
 
     def _draw_inputs(self, count: int) -> list[dict[str, Any]]:
         """This rank's share, ``count`` = B rows, of the groups that all ranks draw alike: W * B / G problems."""

@@ -74,21 +74,6 @@ class Curriculum:
         self._pending.extend(draws)
         return [self.problems[draw.problem] for draw in draws]
 
-    def resample(self, step: int, results: Sequence[GroupResult], attempt: int, max_resample: int) -> list[Problem]:
-        """Problems in place of the groups without variance, or none after ``max_resample`` attempts (then an alarm).
-
-        ``attempt`` counts from 0. Discarded groups must have been observed like any other: they are evidence.
-        """
-        dead = sum(1 for result in results if not result.varied)
-        if attempt < max_resample:
-            self._diagnosis.clear("resample_exhausted")
-            return self.draw(dead)
-        if dead and max_resample:
-            cause = f"{dead} of {len(results)} groups still have no variance after {max_resample} attempts to redraw."
-            remedy = "Training goes on without them. If this persists the problems are too easy or too hard as a whole."
-            self._diagnosis.raise_alarm("resample_exhausted", step, cause, remedy, self.stage.name)
-        return []
-
     # Observing
 
     def observe_rollouts(self, step: int, results: Sequence[GroupResult]) -> Decision | None:
@@ -109,6 +94,13 @@ class Curriculum:
             self._gate.end_evaluation()
             return self._progress.after_review(step)
         return decision
+
+    def observe_resampling(self, step: int, without_variance: int, groups: int, attempts: int) -> None:
+        """After ``attempts`` redraws, the most allowed, so many of ``groups`` are without variance still.
+
+        Redrawn groups are observed like any other: they are evidence.
+        """
+        self._diagnosis.observe_resampling(step, self.stage.name, without_variance, groups, attempts)
 
     def observe_evaluation(
         self,

@@ -17,6 +17,8 @@ BATCHES = 8
 MOSTLY = 0.9
 """Nearly all: the share from which an alarm is raised; it ends below ``CLEARED``."""
 CLEARED = 0.75
+EXHAUSTED = 0.5
+"""Share of a batch's groups that are left without variance by redrawing from which an alarm is raised."""
 SAME_REWARD = 1e-9  # rewards closer than this are alike: GRPO's advantage would be noise
 
 
@@ -87,6 +89,18 @@ class Diagnosis:
         cause = f"The evaluation at step {step} has no {missing}, so stage {stage} can't be judged by it."
         remedy = "Give evaluation problems of the stage (--eval_dataset_path), or raise --max_eval_samples."
         self.set_condition("metric_missing", bool(missing), step, cause, remedy, stage)
+
+    def observe_resampling(self, step: int, stage: str, without_variance: int, groups: int, attempts: int) -> None:
+        """Groups without variance were drawn anew ``attempts`` times; so many of ``groups`` are left."""
+        share = without_variance / groups
+        if share >= EXHAUSTED:
+            cause = f"{without_variance} of {groups} groups have no variance after {attempts} attempts to redraw them."
+            remedy = (
+                "Training goes on with the others. The problems are too easy or too hard as a whole for this model."
+            )
+            self.raise_alarm("resample_exhausted", step, cause, remedy, stage)
+        elif share < EXHAUSTED / 2:
+            self.clear("resample_exhausted")
 
     def raise_alarm(self, kind: str, step: int, cause: str, remedy: str, stage: str = "") -> None:
         """Raise an alarm unless the same kind is active."""

@@ -39,12 +39,11 @@ class UniformSource:
             self._position += 1
         return drawn
 
-    def resample(self, step: int, results: Sequence[GroupResult], attempt: int, max_resample: int) -> list[Problem]:
-        """Problems in place of the groups without variance, at most ``max_resample`` times (``attempt`` from 0)."""
-        return self.draw(sum(1 for result in results if not result.varied)) if attempt < max_resample else []
-
     def observe_rollouts(self, step: int, results: Sequence[GroupResult]) -> None:
         self._diagnosis.observe_rollouts(step, "", results)
+
+    def observe_resampling(self, step: int, without_variance: int, groups: int, attempts: int) -> None:
+        self._diagnosis.observe_resampling(step, "", without_variance, groups, attempts)
 
     def observe_evaluation(
         self,

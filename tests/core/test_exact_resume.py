@@ -40,6 +40,9 @@ class RandomSource:
         self.drawn += [problem.id for problem in problems]
         return problems
 
+    def observe_resampling(self, step: int, without_variance: int, groups: int, attempts: int) -> None:
+        pass
+
     def state_dict(self) -> dict[str, Any]:
         version, internal, gauss = self.random.getstate()
         return {"random": [version, list(internal), gauss]}
@@ -62,6 +65,7 @@ class HashJudge:
 
 def build(model: Path, output_dir: Path, stop_request: Any = None, **changes: Any) -> CodeTrainer:
     lora = changes.pop("lora", False)
+    max_resample = changes.pop("max_resample", 0)
     settings = {
         "output_dir": str(output_dir),
         "per_device_train_batch_size": 4,
@@ -96,6 +100,7 @@ def build(model: Path, output_dir: Path, stop_request: Any = None, **changes: An
         judge=HashJudge(),
         reward=pass_rate,
         epoch_size=len(PROBLEMS),
+        max_resample=max_resample,
         stop_request=stop_request,
     )
 
@@ -112,6 +117,7 @@ CONFIGURATIONS = {
     "checkpoint on an epoch's end": {"max_steps": 6, "save_steps": 3},
     "LoRA with dropout": {"lora": True},
     "logged every second step": {"logging_steps": 2},
+    "groups drawn anew, checkpoint in mid-buffer": {"max_resample": 2, "steps_per_generation": 8},
     "synced reference model": {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 2},
 }
 

@@ -167,15 +167,16 @@ def test_empty_stages_are_skipped():
     assert moved.next_stage == "expert"
 
 
-def test_redrawing_is_bounded_and_ends_with_a_diagnosis():
+def test_redrawing_that_fails_ends_with_a_diagnosis():
     curriculum = Curriculum(TRAIN, seed=0)
-    dead = [group_result(problem, [0.0] * 8) for problem in curriculum.draw(8)]
-    dead[0] = replace(dead[0], rewards=[0.0] * 7 + [1.0])
-    assert [len(curriculum.resample(1, dead, attempt, 2)) for attempt in range(4)] == [7, 7, 0, 0]
+    curriculum.observe_resampling(1, 3, 8, 2)
+    assert curriculum.drain_alarms() == []
+    curriculum.observe_resampling(2, 7, 8, 2)
     (alarm,) = curriculum.drain_alarms()
     assert alarm.kind == "resample_exhausted"
-    assert "7 of 8 groups still have no variance after 2 attempts" in alarm.cause
-    assert curriculum.resample(1, dead, 0, 0) == []
+    assert "7 of 8 groups have no variance after 2 attempts" in alarm.cause
+    curriculum.observe_resampling(3, 1, 8, 2)
+    assert not curriculum.active_alarms
 
 
 def test_results_nobody_drew_are_no_evidence_and_unknown_problems_are_refused():

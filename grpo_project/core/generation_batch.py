@@ -1,0 +1,70 @@
+"""A generation batch as TRL hands it on: rows of padded prompts and completions with their advantages.
+
+A dictionary of tensors with B rows: ``prompt_ids`` and ``prompt_mask`` (B, P), padded on the left; ``completion_ids``,
+``completion_mask`` and log-probabilities (B, C), padded on the right; ``advantages`` (B,); and ``num_items_in_batch``,
+the number of completion tokens of the whole batch on all ranks, of no dimension.
+
+A row whose advantage is 0 has no part in the gradient of the policy: it can be left out of the loss, or replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+Batch = dict[str, Any]
+PADDED_ON_THE_LEFT = ("prompt_ids", "prompt_mask")
+
+
+def take(batch: Batch, rows: torch.Tensor) -> Batch:
+    """The batch with ``rows`` (indices) alone, without the columns that are padding in all of them."""
+    chosen = {
+        name: value[rows] if isinstance(value, torch.Tensor) and value.dim() > 0 else value
+        for name, value in batch.items()
+    }
+    prompt = int(chosen["prompt_mask"].sum(dim=1).max())
+    completion = max(1, int(chosen["completion_mask"].sum(dim=1).max()))  # 0: all truncated, and so masked
+    for name, value in chosen.items():
+        if isinstance(value, torch.Tensor) and value.dim() == 2:
+            chosen[name] = value[:, value.size(1) - prompt :] if name in PADDED_ON_THE_LEFT else value[:, :completion]
+    return chosen
+
+
+def put(batch: Batch, rows: torch.Tensor, others: Batch, pad_token_id: int) -> Batch:
+    """The batch with the rows of ``others`` in the place of ``rows``, padded to the longer of the two."""
+    merged = dict(batch)
+    for name, value in batch.items():
+        if not isinstance(value, torch.Tensor) or value.dim() == 0:
+            continue
+        other = others[name]
+        if value.dim() == 2:
+            width = max(value.size(1), other.size(1))
+            fill = pad_token_id if name.endswith("_ids") else 0
+            value, other = (_widen(tensor, width, fill, name in PADDED_ON_THE_LEFT) for tensor in (value, other))
+        merged[name] = value.index_copy(0, rows, other)
+    return merged
+
+
+def _widen(tensor: torch.Tensor, width: int, fill: int, on_the_left: bool) -> torch.Tensor:
+    missing = width - tensor.size(1)
+    return torch.nn.functional.pad(tensor, (missing, 0) if on_the_left else (0, missing), value=fill)
+
+
+def live_rows(batch: Batch) -> torch.Tensor:
+    """Indices of the rows that have an advantage. At least one: every rank has to take part in the backward pass."""
+    rows = batch["advantages"].nonzero().squeeze(1)
+    return rows if len(rows) else rows.new_zeros(1)
+
+
+def share_of_loss(loss_type: str, kept: Batch, whole: Batch) -> float:
+    """What TRL's loss over the ``kept`` rows has to be multiplied with to be its loss over the ``whole`` batch.
+
+    Losses that TRL divides by the tokens of the generation batch (dapo, cispo, vespo) are the same already; a mean over
+    sequences (grpo, sapo, dr_grpo, luspo) and one over the batch's own tokens (bnpo) is not.
+    """
+    if loss_type in ("dapo", "cispo", "vespo"):
+        return 1.0
+    if loss_type == "bnpo":
+        return float(kept["completion_mask"].sum() / whole["completion_mask"].sum().clamp(min=1))
+    return len(kept["advantages"]) / len(whole["advantages"])
