@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -19,10 +20,12 @@ from grpo_project.core.evaluations import EvaluationStore
 from grpo_project.core.journal import Journal
 from grpo_project.core.wandb_sync_manager import get_wandb_sync_manager, safe_wandb_log
 from grpo_project.errors import ConfigError, InfrastructureError
-from grpo_project.evaluation.evaluator import EvaluationAbandoned, Evaluator, Judge, resolve_ks, resolve_temperature
+from grpo_project.evaluation.attempts import measure_persistently
+from grpo_project.evaluation.evaluator import EvaluationAbandoned, Evaluator, resolve_ks, resolve_temperature
 from grpo_project.evaluation.history import EvaluationHistory
+from grpo_project.evaluation.judging import Judge
 from grpo_project.evaluation.ranks import evaluate_on_all_ranks, is_sharded
-from grpo_project.evaluation.result import MAIN_METRIC, EvaluationResult
+from grpo_project.evaluation.result import MAIN_METRIC, EvaluationResult, Metrics
 from grpo_project.evaluation.selection import select_problems
 from grpo_project.problems.identity import dataset_fingerprint
 from grpo_project.problems.problem import Problem
@@ -50,7 +53,7 @@ class EnhancedInferenceCallback(TrainerCallback):
         verifier: judges the completions. Default: a ``Verifier`` of its own, closed with the training.
         seed: chooses the problems and seeds the sampling; training never sees it.
         levels: only these levels.
-        batch_size: completions generated at once on each rank.
+        batch_size: completions generated at once on each rank; halved where the memory does not suffice.
         max_new_tokens: length limit. Default: the trainer's ``max_completion_length``, else 256.
         ks: which pass@k to report. Default: those of 1, 5, 10 that ``num_samples`` allows.
         tokenizer: default: the trainer's ``processing_class``.
@@ -282,7 +285,9 @@ class EnhancedInferenceCallback(TrainerCallback):
         step = state.global_step
         logger.debug("step %d: evaluating (%s)", step, reason)
         try:
-            result = self._measure(step, args, model)
+            result = measure_persistently(
+                self._running, lambda: self._measure(step, args, model), partial(self._warn, state, step)
+            )
         except EvaluationAbandoned:
             self._without_number = step
             logger.info("step %d: evaluation abandoned to stop in time; the resumed run makes it", step)
@@ -295,19 +300,22 @@ class EnhancedInferenceCallback(TrainerCallback):
             logger.warning("step %d: NO evaluation: %s", step, error)
             self._event(state, "evaluation_failed", step=step, reason=str(error))
             return
-        self._keep(result, state)
+        metrics = self._keep(result, state)
         for warning in result.warnings():
-            logger.warning("evaluation of step %d: %s", step, warning)
-            self._event(state, "evaluation_suspect", step=step, reason=warning)
-        follow_best(args, state, control, result.metrics())
+            self._warn(state, step, "evaluation_suspect", warning, reason=warning)
+        follow_best(args, state, control, metrics)
         if self.on_result is not None:
             self.on_result(result)
 
-    def _measure(self, step: int, args: TrainingArguments, model: Any) -> EvaluationResult:
+    @property
+    def _running(self) -> Evaluator:
         assert self._evaluator is not None
+        return self._evaluator
+
+    def _measure(self, step: int, args: TrainingArguments, model: Any) -> EvaluationResult:
         trainer = self._trainer
         return evaluate_on_all_ranks(
-            self._evaluator,
+            self._running,
             model if trainer is None else trainer.model_wrapped,
             step,
             self.ks,
@@ -317,7 +325,7 @@ class EnhancedInferenceCallback(TrainerCallback):
 
     # Where it goes
 
-    def _keep(self, result: EvaluationResult, state: TrainerState) -> None:
+    def _keep(self, result: EvaluationResult, state: TrainerState) -> Metrics:
         result = replace(result, first=self.history.first_rates, previous=self.history.last_rates)
         self.result = result
         metrics = result.metrics()
@@ -332,6 +340,11 @@ class EnhancedInferenceCallback(TrainerCallback):
         self.history.add(result)
         state.stateful_callbacks[HISTORY_KEY] = self.history.to_dict()
         logger.info("step %d: %s %s", result.step, MAIN_METRIC, result.intervals["test_pass_rate"])
+        return metrics
+
+    def _warn(self, state: TrainerState, step: int, event: str, message: str, **fields: Any) -> None:
+        logger.warning("evaluation of step %d: %s", step, message)
+        self._event(state, event, step=step, **fields)
 
     def _event(self, state: TrainerState, name: str, **fields: Any) -> None:
         if self.journal is not None and state.is_world_process_zero:

@@ -1,4 +1,4 @@
-"""Generates completions for problems and has them judged, one batch being judged while the next is generated.
+"""Generates completions for problems and has each judged as soon as it ends, while generation goes on.
 
 Letters: P problems, S completions of each, B completions of a batch, W ranks.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from grpo_project.errors import ConfigError
-from grpo_project.evaluation.generation import Generation, Generator
+from grpo_project.errors import ConfigError, InfrastructureError
+from grpo_project.evaluation.generation import Generation, Generator, is_out_of_memory
+from grpo_project.evaluation.judging import Judge, Judging
 from grpo_project.evaluation.result import CompletionRecord
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_text
@@ -31,10 +33,12 @@ class EvaluationAbandoned(Exception):
     """The process has to stop before the evaluation is complete."""
 
 
-class Judge(Protocol):
-    """Judges completions in order; raises ``SandboxError`` when it can't."""
+class EvaluationOutOfMemory(InfrastructureError):
+    """A batch of completions did not fit the memory; a smaller one may."""
 
-    def verify_many(self, jobs: Sequence[Job]) -> Sequence[Verdict]: ...
+
+Waiting = list[tuple[Problem, int, Generation, Future[Verdict]]]
+"""A generated batch: problem, sample, completion, and the verdict to come."""
 
 
 @dataclass(slots=True)
@@ -123,42 +127,74 @@ class Evaluator:
 
         Raises:
             SandboxError: the judge could not do its work.
+            EvaluationOutOfMemory: a batch was too large.
             EvaluationAbandoned: ``should_stop`` said so.
         """
-        done = Batches()
-        finished = finished or {}
-        waiting: tuple[int, Future[list[CompletionRecord]]] | None = None
-        with ThreadPoolExecutor(1, thread_name_prefix="evaluation-judge") as executor:
+        done, finished = Batches(), finished or {}
+        waiting: deque[tuple[int, Waiting]] = deque()
+        with Judging(self.judge) as judging:
             for number, batch in enumerate(self.batches(rank, world)):
                 if number in finished:
                     done.records += finished[number]
                     continue
                 started = time.perf_counter()
                 seed = batch_seed(self.seed, step, rank, number)
-                generations = self._generate(model, batch, seed, in_lockstep)
+                waiting.append((number, self._generate(model, batch, seed, in_lockstep, judging)))
                 done.generation_s += time.perf_counter() - started
-                if self.should_stop is not None and self.should_stop():
-                    raise EvaluationAbandoned
-                if waiting is not None:
-                    _collect(waiting, done, on_batch)
-                waiting = number, executor.submit(self._judge, batch, generations, done)
-            if waiting is not None:
-                _collect(waiting, done, on_batch)
+                # In lockstep a judge's failure waits until the last batch: the other ranks generate to the end.
+                while len(waiting) > 1 and not in_lockstep:
+                    self._collect(*waiting.popleft(), done, on_batch)
+            while waiting:
+                self._collect(*waiting.popleft(), done, on_batch)
+            done.verification_s = judging.busy_s
         done.records = in_order(done.records, self.problems)
         return done
 
-    def _generate(self, model: Any, batch: list[tuple[Problem, int]], seed: int, in_lockstep: bool) -> list[Generation]:
-        prompts = [self.prompts[problem.id] for problem, _ in batch] or [self.prompts[self.problems[0].id]]
-        return self.generator.generate(model, prompts, seed, in_lockstep=in_lockstep)[: len(batch)]
+    def halve_batch(self, world: int = 1) -> bool:
+        """Make the largest batch on ``world`` ranks half as large; False where it is a single completion already."""
+        largest = min(self.batch_size, -(-len(self.problems) * self.num_samples // world))
+        self.batch_size = max(1, largest // 2)
+        return largest > 1
 
-    def _judge(
-        self, batch: list[tuple[Problem, int]], generations: list[Generation], done: Batches
-    ) -> list[CompletionRecord]:
-        started = time.perf_counter()
-        jobs = [Job(problem, made.text) for (problem, _), made in zip(batch, generations, strict=True)]
-        verdicts = self.judge.verify_many(jobs) if jobs else []
-        done.verification_s += time.perf_counter() - started
-        return [
+    def _generate(
+        self, model: Any, batch: list[tuple[Problem, int]], seed: int, in_lockstep: bool, judging: Judging
+    ) -> Waiting:
+        prompts = [self.prompts[problem.id] for problem, _ in batch] or [self.prompts[self.problems[0].id]]
+        ended: dict[int, tuple[Problem, int, Generation, Future[Verdict]]] = {}
+
+        def on_end(row: int, made: Generation) -> None:
+            if row < len(batch) and not self._stopping:  # a rank without work generates for the sake of the others
+                problem, sample = batch[row]
+                ended[row] = problem, sample, made, judging.hand_in(Job(problem, made.text))
+
+        reason = None
+        try:
+            self.generator.generate(model, prompts, seed, on_end, in_lockstep=in_lockstep)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+        if reason is not None:  # raised out here, where the error's traceback keeps no tensors in memory
+            raise EvaluationOutOfMemory(
+                f"out of memory while generating {len(prompts)} completions at once ({reason}); "
+                "lower batch_size or max_new_tokens"
+            )
+        if self._stopping:
+            raise EvaluationAbandoned
+        return [ended[row] for row in range(len(batch))]
+
+    @property
+    def _stopping(self) -> bool:
+        return self.should_stop is not None and self.should_stop()
+
+    def _collect(
+        self,
+        number: int,
+        waiting: Waiting,
+        done: Batches,
+        on_batch: Callable[[int, list[CompletionRecord]], None] | None,
+    ) -> None:
+        records = [
             CompletionRecord(
                 problem_id=problem.id,
                 level=problem.level,
@@ -168,22 +204,13 @@ class Evaluator:
                 completion=made.text,
                 tokens=made.tokens,
                 truncated=made.truncated,
-                verdict=verdict,
+                verdict=future.result(),
             )
-            for (problem, sample), made, verdict in zip(batch, generations, verdicts, strict=True)
+            for problem, sample, made, future in waiting
         ]
-
-
-def _collect(
-    waiting: tuple[int, Future[list[CompletionRecord]]],
-    done: Batches,
-    on_batch: Callable[[int, list[CompletionRecord]], None] | None,
-) -> None:
-    number, future = waiting
-    records = future.result()
-    done.records += records
-    if on_batch is not None:
-        on_batch(number, records)
+        done.records += records
+        if on_batch is not None:
+            on_batch(number, records)
 
 
 def batch_seed(seed: int, step: int, rank: int, batch: int) -> int:

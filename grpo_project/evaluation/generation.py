@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
+from accelerate.utils.memory import should_reduce_batch_size
+from torch.distributed.fsdp import FSDPModule
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
@@ -42,6 +44,7 @@ def generation_mode(
     the model must hold its weights itself. (Modules in evaluation mode don't checkpoint anyway.)
     """
     in_training = [module for module in model.modules() if module.training]
+    failure: BaseException | None = None
     with preserved_random_state(), ExitStack() as stack:
         if accelerator is not None:
             unwrapped = stack.enter_context(
@@ -56,9 +59,22 @@ def generation_mode(
         try:
             with torch.no_grad():
                 yield unwrapped
-        finally:
-            for module in in_training:
-                module.training = True
+        except BaseException as error:  # noqa: BLE001 - raised below: TRL's unwrapping puts nothing back after an error
+            failure = error
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # a forward pass that no backward follows leaves the outermost weights gathered
+        for module in in_training:
+            module.training = True
+    if failure is not None:
+        raise failure
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """The accelerator's memory, or the machine's, did not suffice."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and should_reduce_batch_size(error)
+    )
 
 
 class StopWhen(StoppingCriteria):
@@ -69,6 +85,28 @@ class StopWhen(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         return torch.full((len(input_ids),), self.requested(), device=input_ids.device)
+
+
+class TellEnded(StoppingCriteria):
+    """Tells of each completion of a batch as soon as it has its end token; stops nothing.
+
+    Args:
+        end_tokens: those that end a completion.
+        tell: called as ``(row, ids)`` with the whole row, prompt included.
+    """
+
+    def __init__(self, end_tokens: Sequence[int], tell: Callable[[int, list[int]], None]) -> None:
+        self.end_tokens = torch.tensor(end_tokens, dtype=torch.long)
+        self.tell = tell
+        self.told: set[int] = set()
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self.end_tokens = self.end_tokens.to(input_ids.device)
+        for row in torch.isin(input_ids[:, -1], self.end_tokens).nonzero().flatten().tolist():
+            if row not in self.told:  # padding may be an end token too
+                self.told.add(row)
+                self.tell(row, input_ids[row].tolist())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 class Generator:
@@ -92,13 +130,24 @@ class Generator:
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
-        self.stopping = StoppingCriteriaList([] if should_stop is None else [StopWhen(should_stop)])
+        self.stopping = [] if should_stop is None else [StopWhen(should_stop)]
 
-    def generate(self, model: Any, prompts: Sequence[str], seed: int, *, in_lockstep: bool = False) -> list[Generation]:
+    def generate(
+        self,
+        model: Any,
+        prompts: Sequence[str],
+        seed: int,
+        on_end: Callable[[int, Generation], None] = lambda row, made: None,
+        *,
+        in_lockstep: bool = False,
+    ) -> list[Generation]:
         """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``.
 
         A prompt that fills the model's context gets an empty completion of no tokens, marked as truncated.
-        ``in_lockstep``: go on until all ranks are done, since each forward pass gathers weights from all of them.
+
+        Args:
+            on_end: told ``(row, completion)`` once for each, while others of the batch may still be going on.
+            in_lockstep: go on until all ranks are done, since each forward pass gathers weights from all of them.
         """
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
         encoded = self.encode(prompts)
@@ -107,20 +156,26 @@ class Generator:
         # One token stands in for a prompt that does not fit: every rank generates for every batch.
         inputs = self.pad([ids if fit else ids[:1] for ids, fit in zip(encoded, fits, strict=True)])
         config = self.config(model, max_new_tokens=min(self.max_new_tokens, context - longest))
-        torch.manual_seed(seed)
+        start, ends = inputs["input_ids"].shape[1], set(config.eos_token_id)
+        made: dict[int, Generation] = {}
+
+        def tell(row: int, ids: list[int]) -> None:
+            made[row] = self._decode(ids[start:], ends) if fits[row] else Generation("", 0, truncated=True)
+            on_end(row, made[row])
+
+        if self.temperature > 0:
+            torch.manual_seed(seed)
         output = model.generate(
             **{name: tensor.to(model.device) for name, tensor in inputs.items()},
             generation_config=config,
-            stopping_criteria=self.stopping,
+            stopping_criteria=StoppingCriteriaList([*self.stopping, TellEnded(config.eos_token_id, tell)]),
             # transformers finds out by itself for ZeRO-3 and FSDP 2, not for an FSDP 1 model that was unwrapped.
             synced_gpus=True if in_lockstep else None,
         )
-        completions = output[:, inputs["input_ids"].shape[1] :].tolist()  # (B, C)
-        ends = set(config.eos_token_id)
-        return [
-            self._decode(ids, ends) if fit else Generation("", 0, truncated=True)
-            for ids, fit in zip(completions, fits, strict=True)
-        ]
+        for row in range(len(prompts)):
+            if row not in made:
+                tell(row, output[row].tolist())
+        return [made[row] for row in range(len(prompts))]
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of rendered prompts, the same as TRL's in training."""

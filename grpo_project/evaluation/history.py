@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from grpo_project.evaluation.estimators import paired_change, paired_p_value
@@ -54,11 +54,18 @@ class EvaluationHistory:
         self.first_rates = self.last_rates = None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """A copy that later evaluations don't change. (``asdict`` would copy every line of a long history.)"""
+        return {
+            "lines": list(self.lines),
+            "first_rates": self.first_rates,
+            "last_rates": self.last_rates,
+            "problems": self.problems,
+            "failures": list(self.failures),
+        }
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> EvaluationHistory:
-        return cls(**saved)
+        return cls(**{**saved, "lines": list(saved["lines"]), "failures": list(saved["failures"])})
 
     def summary(self) -> dict[str, Any]:
         return {

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, gather_object
+from accelerate.utils.memory import clear_device_cache
 
 from grpo_project.errors import InfrastructureError
-from grpo_project.evaluation.evaluator import Batches, Evaluator, in_order
+from grpo_project.evaluation.evaluator import Batches, EvaluationOutOfMemory, Evaluator, in_order
 from grpo_project.evaluation.generation import generation_mode
 from grpo_project.evaluation.result import EvaluationResult
+
+
+@dataclass(slots=True)
+class Share:
+    """What one rank found, or why it found nothing."""
+
+    batches: Batches = field(default_factory=Batches)
+    out_of_memory: str = ""
+    failure: str = ""
 
 
 def evaluate_on_all_ranks(
@@ -30,32 +41,40 @@ def evaluate_on_all_ranks(
     ``accelerator`` is needed where weights are sharded (``is_sharded``).
 
     Raises:
+        EvaluationOutOfMemory: on every rank, if a batch was too large on any; where the weights are sharded, on that
+            rank alone, which ends the training: the others wait in the midst of a forward pass that it can't join.
         InfrastructureError: on every rank, if any rank's judge failed.
     """
     started = time.perf_counter()
     ranks = PartialState()
-    failure, share = "", Batches()
-    with generation_mode(model, accelerator, gradient_checkpointing_kwargs) as ready:
-        try:
-            share = evaluator.run(
-                ready,
-                step,
-                rank=ranks.process_index,
-                world=ranks.num_processes,
-                in_lockstep=ranks.num_processes > 1 and is_sharded(),
+    in_lockstep = ranks.num_processes > 1 and is_sharded()
+    share = Share()
+    try:
+        with generation_mode(model, accelerator, gradient_checkpointing_kwargs) as ready:
+            share.batches = evaluator.run(
+                ready, step, rank=ranks.process_index, world=ranks.num_processes, in_lockstep=in_lockstep
             )
-        except InfrastructureError as error:  # the other ranks wait for this one in `gather_object`
-            failure = f"{type(error).__name__}: {error}"
-    shares: list[tuple[str, Batches]] = gather_object([(failure, share)])
-    failures = [failure for failure, _ in shares if failure]
-    if failures:
-        raise InfrastructureError(failures[0])
-    records = [record for _, one in shares for record in one.records]
+    except EvaluationOutOfMemory as error:
+        if in_lockstep:
+            raise
+        share.out_of_memory = str(error)
+    except InfrastructureError as error:  # the other ranks wait for this one in `gather_object`
+        share.failure = f"{type(error).__name__}: {error}"
+    if share.out_of_memory:
+        clear_device_cache(garbage_collection=True)
+    shares: list[Share] = gather_object([share])
+    for one in shares:
+        if one.failure:
+            raise InfrastructureError(one.failure)
+    for one in shares:
+        if one.out_of_memory:
+            raise EvaluationOutOfMemory(one.out_of_memory)
+    records = [record for one in shares for record in one.batches.records]
     return EvaluationResult(
         step=step,
         records=tuple(in_order(records, evaluator.problems)),
-        generation_s=max(one.generation_s for _, one in shares),
-        verification_s=max(one.verification_s for _, one in shares),
+        generation_s=max(one.batches.generation_s for one in shares),
+        verification_s=max(one.batches.verification_s for one in shares),
         seconds=time.perf_counter() - started,
         ks=tuple(ks),
     )

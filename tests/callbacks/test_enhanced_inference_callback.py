@@ -1,5 +1,6 @@
 import json
 import logging
+import threading
 from collections import Counter
 
 import pytest
@@ -41,17 +42,30 @@ def make_problems(count=4):
 
 
 class LengthJudge:
-    """A judge without a sandbox: passes as many tests as the length modulo 3. ``fail_on``: calls, from 1."""
+    """A judge without a sandbox: passes as many tests as the length modulo 3.
+
+    ``fail_on``: (problem, n) for the n-th time, from 1, that this problem comes up and can't be judged.
+    """
 
     def __init__(self, fail_on=()):
-        self.fail_on = fail_on
-        self.calls = 0
+        self.fail_on = frozenset(fail_on)
+        self.times = Counter()
+        self.lock = threading.Lock()
+
+    @property
+    def evaluations(self):
+        """How often the first problem was judged."""
+        return self.times["p0"]
 
     def verify_many(self, jobs):
-        self.calls += 1
-        if self.calls in self.fail_on:
-            raise SandboxError("the sandbox did not start")
-        return [self.judge(job) for job in jobs]
+        return [self.count_and_judge(job) for job in jobs]
+
+    def count_and_judge(self, job):
+        with self.lock:
+            self.times[job.problem.id] += 1
+            if (job.problem.id, self.times[job.problem.id]) in self.fail_on:
+                raise SandboxError("the sandbox did not start")
+            return self.judge(job)
 
     def judge(self, job):
         passed = len(job.completion) % 3
@@ -60,14 +74,14 @@ class LengthJudge:
 
 
 class ScriptedJudge(LengthJudge):
-    """Passes both tests of every completion in the calls that ``scores`` marks with 1."""
+    """Passes both tests of every completion in the evaluations that ``scores`` marks with 1."""
 
     def __init__(self, scores):
         super().__init__()
         self.scores = scores
 
     def judge(self, job):
-        passed = 2 * self.scores[self.calls - 1]
+        passed = 2 * self.scores[self.times[job.problem.id] - 1]
         status = Status.PASSED if passed else Status.FAILED
         return Verdict(job.id, job.problem.id, status, passed, 2, code="code")
 
@@ -164,7 +178,7 @@ def test_a_resumed_run_repeats_no_evaluation_and_loses_none(tmp_path, tiny_model
     resumed = make_trainer(tmp_path / "whole", tiny_model, [resumed_callback], save_strategy="steps", save_steps=3)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert evaluated(resumed.state.log_history) == [0, 2, 4, 6]
-    assert resumed_callback.verifier.calls == 2
+    assert resumed_callback.verifier.evaluations == 2
 
     def numbers(trainer):
         return [
@@ -184,7 +198,7 @@ def test_an_evaluation_of_the_resumed_step_is_redone_only_if_it_was_lost(tmp_pat
     callback = make_callback(2)
     resumed = make_trainer(tmp_path, tiny_model, [callback], save_strategy="steps", save_steps=2)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert callback.verifier.calls == calls
+    assert callback.verifier.evaluations == calls
     assert evaluated(resumed.state.log_history) == ([0, 2, 4, 6] if with_record else [2, 4, 6])
     assert callback.get_evaluation_summary()["last_step"] == STEPS
 
@@ -228,9 +242,9 @@ class StopSoon(LengthJudge):
 
     stop = False
 
-    def verify_many(self, jobs):
-        self.stop |= self.calls == 1
-        return super().verify_many(jobs)
+    def judge(self, job):
+        self.stop |= self.times["p0"] == 4  # three samples an evaluation
+        return super().judge(job)
 
 
 class StopWhenAsked(TrainerCallback):
@@ -247,7 +261,6 @@ def test_a_pre_empted_evaluation_is_abandoned_and_made_by_the_resumed_run(tmp_pa
     whole = make_trainer(tmp_path / "whole", tiny_model, [make_callback(2, num_samples=3, batch_size=2)])
     whole.train()
     judge = StopSoon()
-    judge.calls = -5  # six batches an evaluation
     arguments = {"num_samples": 3, "batch_size": 2}
     callback = make_callback(2, verifier=judge, stop_requested=lambda: judge.stop, **arguments)
     callbacks = [callback, StopWhenAsked(lambda: judge.stop)]
@@ -270,7 +283,7 @@ def test_a_pre_empted_evaluation_is_abandoned_and_made_by_the_resumed_run(tmp_pa
 
 
 def test_a_failing_verifier_is_said_aloud_and_no_number_appears(tmp_path, tiny_model, caplog):
-    callback = make_callback(2, verifier=LengthJudge(fail_on=[2]))
+    callback = make_callback(2, verifier=LengthJudge(fail_on=[("p0", 2), ("p0", 3)]))
     with Journal(tmp_path, 0) as journal, caplog.at_level(logging.WARNING, "grpo_project"):
         callback.journal = journal
         trainer = make_trainer(tmp_path, tiny_model, [callback])
@@ -280,6 +293,71 @@ def test_a_failing_verifier_is_said_aloud_and_no_number_appears(tmp_path, tiny_m
     (event,) = Run(tmp_path).events("evaluation_failed")
     assert (event["step"], "did not start" in event["reason"]) == (2, True)
     assert [failure["step"] for failure in callback.get_evaluation_summary()["failures"]] == [2]
+
+
+def test_an_evaluation_that_failed_once_is_made_again_at_once_and_finds_the_same(tmp_path, tiny_model, caplog):
+    histories = []
+    for name, fail_on in {"faulty": [("p3", 2)], "sound": []}.items():
+        callback = make_callback(2, num_samples=2, batch_size=3, verifier=LengthJudge())
+        callback.verifier.fail_on = frozenset((problem, 2 * n) for problem, n in fail_on)  # two samples each time
+        with Journal(tmp_path / name, 0) as journal, caplog.at_level(logging.WARNING, "grpo_project"):
+            callback.journal = journal
+            trainer = make_trainer(tmp_path / name, tiny_model, [callback])
+            trainer.train()
+        histories.append([line for line in callback.get_evaluation_summary()["history"]])
+        assert callback.get_evaluation_summary()["failures"] == []
+    assert histories[0] == histories[1]
+    (event,) = Run(tmp_path / "faulty").events("evaluation_repeated")
+    assert (event["step"], "did not start" in event["reason"]) == (2, True)
+    assert "evaluating again" in caplog.text
+    assert Run(tmp_path / "sound").events("evaluation_repeated") == []
+
+
+def limit_memory(model, completions):
+    """Lets the model run out of memory where it is given more than ``completions`` at once, by a real allocation."""
+
+    def too_much(module, args, kwargs):
+        if len(kwargs["input_ids"]) > completions and not module.training:
+            torch.empty(2**50)
+
+    return model.register_forward_pre_hook(too_much, with_kwargs=True)
+
+
+def test_an_evaluation_that_runs_out_of_memory_goes_on_in_smaller_batches(tmp_path, tiny_model, caplog):
+    callback = make_callback(3, num_samples=2)  # 8 completions
+    with Journal(tmp_path, 0) as journal, caplog.at_level(logging.WARNING, "grpo_project"):
+        callback.journal = journal
+        trainer = make_trainer(tmp_path, tiny_model, [callback], gradient_checkpointing=True)
+        callback.bind(trainer)
+        limit_memory(trainer.model, 2)
+        trainer.train()
+    assert evaluated(trainer.state.log_history) == [0, 3, 6]
+    halved = Run(tmp_path).events("evaluation_batch_halved")
+    assert [(event["step"], event["batch_size"]) for event in halved] == [(0, 4), (0, 2)]  # and so it stays
+    assert "out of memory while generating 8 completions" in halved[0]["reason"]
+    assert "going on with batches of 4" in caplog.text
+    assert Counter(row["step"] for row in read_evaluations(tmp_path).to_pylist()) == {0: 8, 3: 8, 6: 8}
+    assert trainer.model.is_gradient_checkpointing  # TRL's unwrapping alone leaves it off after an error
+
+    small = make_callback(3, num_samples=2, batch_size=2)
+    make_trainer(tmp_path / "small", tiny_model, [small]).train()
+    assert [line["avg_test_pass_rate"] for line in small.get_evaluation_summary()["history"]] == [
+        line["avg_test_pass_rate"] for line in callback.get_evaluation_summary()["history"]
+    ]
+
+
+def test_where_a_single_completion_is_too_much_training_goes_on_without_evaluations(tmp_path, tiny_model, caplog):
+    callback = make_callback(3)
+    trainer = make_trainer(tmp_path, tiny_model, [callback])
+    limit_memory(trainer.model, 0)
+    with caplog.at_level(logging.WARNING, "grpo_project"):
+        trainer.train()
+    assert trainer.state.global_step == STEPS
+    assert evaluated(trainer.state.log_history) == []
+    failures = callback.get_evaluation_summary()["failures"]
+    assert [failure["step"] for failure in failures] == [0, 3, 6]
+    assert all("lower batch_size or max_new_tokens" in failure["reason"] for failure in failures)
+    assert "step 3: NO evaluation: out of memory" in caplog.text
 
 
 def test_suspect_numbers_are_marked(tmp_path, tiny_model, caplog):
@@ -332,7 +410,7 @@ def test_it_chooses_the_best_model(tmp_path, tiny_model, strategy):
     assert trainer.state.best_metric == 1.0
     assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-4")
     assert torch.equal(trainer.model.lm_head.weight, seen[4])
-    assert callback.verifier.calls == 4
+    assert callback.verifier.evaluations == 4
 
 
 def test_it_stops_early_and_the_trainer_gets_what_it_needs_at_its_own_steps(tmp_path, tiny_model):
@@ -355,7 +433,7 @@ def test_it_stops_early_and_the_trainer_gets_what_it_needs_at_its_own_steps(tmp_
 
 
 def test_a_failed_evaluation_does_not_end_a_run_that_needs_its_metric(tmp_path, tiny_model):
-    callback = make_callback(2, verifier=LengthJudge(fail_on=[3]))
+    callback = make_callback(2, verifier=LengthJudge(fail_on=[("p0", 3), ("p0", 4)]))
     trainer = make_trainer(
         tmp_path,
         tiny_model,
@@ -395,7 +473,7 @@ def test_wrong_arguments_are_refused(arguments, message):
 def test_0_turns_it_off(tmp_path, tiny_model):
     callback = make_callback(0)
     make_trainer(tmp_path, tiny_model, [callback]).train()
-    assert callback.verifier.calls == 0
+    assert callback.verifier.evaluations == 0
     assert callback.get_evaluation_summary()["last_step"] is None
 
 

@@ -1,29 +1,78 @@
-"""Trains on the ranks that torchrun starts and writes what each of them saw to ``FOLDER/rank-N.json``."""
+"""Trains on the ranks that torchrun starts and writes what each of them saw to ``FOLDER/rank-N.json``.
 
+    distributed_training.py FOLDER MODEL KIND TROUBLE BIND
+
+KIND is ``ddp``, ``fsdp1`` or ``fsdp2``; TROUBLE is what befalls the second rank: ``judge``, ``memory`` or ``none``;
+BIND is ``bind``, ``no``, or ``without`` for no evaluations at all.
+"""
+
+import hashlib
 import json
 import sys
 from pathlib import Path
 
+MAX_STEPS = 2
 
-def main(folder, model_path, fail_on_rank, bind):
-    from datasets import Dataset
-    from judging import HashJudge, make_problems
-    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
-    from grpo_project.callbacks.enhanced_inference_callback import EnhancedInferenceCallback
+def training_arguments(folder, kind):
+    import torch
+    from accelerate.utils import DistributedType
+    from transformers import TrainingArguments
 
+    settings = {}
+    if kind != "ddp":
+        layers = {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
+        settings = {"fsdp": True, "fsdp_config": {"version": int(kind[-1]), "sync_module_states": False, **layers}}
     arguments = TrainingArguments(
         str(folder),
-        max_steps=2,
+        max_steps=MAX_STEPS,
         per_device_train_batch_size=1,
+        learning_rate=1e-2,
         logging_steps=1,
         save_strategy="no",
         use_cpu=True,
         report_to=[],
         disable_tqdm=True,
         ddp_backend="gloo",
+        **settings,
     )
+    if kind != "ddp":
+        # accelerate shards on accelerators alone and falls back to DDP on CPUs; torch itself can shard on both.
+        arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
+        arguments.distributed_state.device = torch.device("cpu")
+    return arguments
+
+
+def limit_memory(model, completions):
+    """A real allocation that fails, where an evaluation gives the model more than ``completions`` at once."""
+    import torch
+
+    def too_much(module, args, kwargs):
+        if len(kwargs["input_ids"]) > completions and not module.training:
+            torch.empty(2**50)
+
+    model.register_forward_pre_hook(too_much, with_kwargs=True)
+
+
+def local_weights(model):
+    """A hash of what this rank holds of the weights."""
+    from torch.distributed.tensor import DTensor
+
+    parts = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
+    content = b"".join(part.detach().contiguous().numpy().tobytes() for part in parts)
+    return hashlib.sha256(content).hexdigest(), sum(part.numel() for part in parts)
+
+
+def main(folder, model_path, kind, trouble, bind):
+    from datasets import Dataset
+    from judging import HashJudge, make_problems
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
+
+    from grpo_project.callbacks.enhanced_inference_callback import EnhancedInferenceCallback
+
+    arguments = training_arguments(folder, kind)
     rank = arguments.process_index
+    in_trouble = trouble if rank == 1 else "none"
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     rows = tokenizer([f"def f{i}(x): return x + {i}" for i in range(8)])["input_ids"]
     results = []
@@ -31,24 +80,35 @@ def main(folder, model_path, fail_on_rank, bind):
         1,
         5,  # an odd number: the ranks have unequal shares
         problems=make_problems(5),
-        verifier=HashJudge(fail_on=[2] if rank == fail_on_rank else []),
+        verifier=HashJudge(fail_on=[("p1", 2), ("p1", 3)] if in_trouble == "judge" else []),
         max_new_tokens=5,
         batch_size=2,
         on_result=lambda result: results.append([result.step, result.pass_rate, len(result.records)]),
     )
+    model = AutoModelForCausalLM.from_pretrained(model_path, attention_dropout=0.2)
+    if in_trouble == "memory":
+        limit_memory(model, 1)
     trainer = Trainer(
-        AutoModelForCausalLM.from_pretrained(model_path),
+        model,
         arguments,
         train_dataset=Dataset.from_dict({"input_ids": rows, "labels": rows}),
         processing_class=tokenizer,
-        callbacks=[callback],
+        callbacks=[] if bind == "without" else [callback],
     )
-    if bind:
+    if bind == "bind":
         callback.bind(trainer)
     trainer.train()
-    seen = {"world": arguments.world_size, "results": results, "failures": callback.history.failures}
+    weights, size = local_weights(trainer.model_wrapped)
+    seen = {
+        "world": arguments.world_size,
+        "results": results,
+        "failures": callback.history.failures,
+        "losses": [row["loss"] for row in trainer.state.log_history if "loss" in row],
+        "weights": weights,
+        "size": size,
+    }
     Path(folder, f"rank-{rank}.json").write_text(json.dumps(seen))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "bind")
+    main(*sys.argv[1:])

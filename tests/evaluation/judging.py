@@ -3,6 +3,7 @@
 import hashlib
 import threading
 import time
+from collections import Counter
 
 from grpo_project.errors import SandboxError
 from grpo_project.problems.problem import CallTest, Problem
@@ -26,21 +27,32 @@ def make_problems(count):
 
 
 class HashJudge:
-    """Passes as many tests as a hash of the completion says. ``fail_on``: calls (from 1) that raise instead."""
+    """Passes as many tests as a hash of the completion says.
+
+    ``fail_on``: (problem, n) for the n-th time, from 1, that this problem comes up and can't be judged; ``seconds``
+    are what each completion takes.
+    """
 
     def __init__(self, fail_on=(), seconds=0.0):
         self.fail_on = frozenset(fail_on)
         self.seconds = seconds
-        self.calls = 0
+        self.times = Counter()
         self.threads = set()
+        self.lock = threading.Lock()
+
+    @property
+    def jobs(self):
+        return self.times.total()
 
     def verify_many(self, jobs):
-        self.calls += 1
-        self.threads.add(threading.current_thread())
         time.sleep(self.seconds)
-        if self.calls in self.fail_on:
-            raise SandboxError("the sandbox did not start")
-        return [self._judge(job) for job in jobs]
+        with self.lock:
+            self.threads.add(threading.current_thread())
+            for job in jobs:
+                self.times[job.problem.id] += 1
+                if (job.problem.id, self.times[job.problem.id]) in self.fail_on:
+                    raise SandboxError("the sandbox did not start")
+            return [self._judge(job) for job in jobs]
 
     def _judge(self, job):
         total = len(job.problem.tests)

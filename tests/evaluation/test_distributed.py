@@ -21,35 +21,62 @@ def run_on_ranks(script, world, folder, *arguments):
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world)]
 
 
-def train(folder, model, world, fail_on_rank=-1, bind="no"):
-    return run_on_ranks("distributed_training.py", world, folder, model, fail_on_rank, bind)
+def train(folder, model, world, kind="ddp", trouble="none", bind="bind"):
+    return run_on_ranks("distributed_training.py", world, folder, model, kind, trouble, bind)
+
+
+def kept(folder, columns=("problem_id", "completion", "passed")):
+    """The evaluated completions before training."""
+    return [tuple(row[name] for name in columns) for row in read_evaluations(folder).to_pylist() if row["step"] == 0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bind", ["bind", "no"])
 def test_two_ranks_share_an_evaluation_and_see_the_same_as_one(tmp_path, tiny_model, bind):
-    (alone,) = train(tmp_path / "one", tiny_model, 1)
+    (alone,) = train(tmp_path / "one", tiny_model, 1, bind="no")
     first, second = train(tmp_path / "two", tiny_model, 2, bind=bind)
     assert first["world"] == second["world"] == 2
     assert first["results"] == second["results"]
     assert [step for step, _, _ in first["results"]] == [0, 1, 2]
     assert first["results"][0] == alone["results"][0]  # before training: the same weights
-    columns = ("problem_id", "completion", "passed")
-    before = [
-        [tuple(row[name] for name in columns) for row in read_evaluations(place).to_pylist() if row["step"] == 0]
-        for place in (tmp_path / "one", tmp_path / "two")
-    ]
-    assert before[0] == before[1]
+    assert kept(tmp_path / "one") == kept(tmp_path / "two")
     assert Counter(read_evaluations(tmp_path / "two")["step"].to_pylist()) == {0: 5, 1: 5, 2: 5}
 
 
 @pytest.mark.slow
-def test_a_verifier_that_fails_on_one_rank_fails_the_evaluation_on_all_and_none_hangs(tmp_path, tiny_model):
-    first, second = train(tmp_path, tiny_model, 2, fail_on_rank=1)
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_a_verifier_that_fails_on_one_rank_fails_the_evaluation_on_all_and_none_hangs(tmp_path, tiny_model, kind):
+    first, second = train(tmp_path, tiny_model, 2, kind, trouble="judge")
     assert first["results"] == second["results"]
     assert [step for step, _, _ in first["results"]] == [0, 2]
     assert [failure["step"] for failure in first["failures"]] == [1]
     assert first["failures"] == second["failures"]
+
+
+@pytest.mark.slow
+def test_where_one_rank_runs_out_of_memory_all_go_on_in_smaller_batches(tmp_path, tiny_model):
+    first, second = train(tmp_path / "short", tiny_model, 2, trouble="memory")
+    assert [step for step, _, _ in first["results"]] == [0, 1, 2]
+    assert first["results"] == second["results"]
+    assert first["failures"] == []
+    plenty, _ = train(tmp_path / "plenty", tiny_model, 2)
+    assert first["results"] == plenty["results"]
+    assert first["losses"] == plenty["losses"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fsdp1", "fsdp2"])
+def test_sharded_weights_give_the_same_rates_and_training_does_not_notice(tmp_path, tiny_model, kind):
+    whole, _ = train(tmp_path / "whole", tiny_model, 2)
+    sharded = train(tmp_path / "sharded", tiny_model, 2, kind)
+    alone = train(tmp_path / "alone", tiny_model, 2, kind, bind="without")
+    assert [rank["results"] for rank in sharded] == [whole["results"]] * 2
+    assert kept(tmp_path / "sharded") == kept(tmp_path / "whole")
+    for with_it, without in zip(sharded, alone, strict=True):
+        assert without["size"] < whole["size"]  # it is sharded
+        assert [with_it[name] for name in ("losses", "weights", "size")] == [
+            without[name] for name in ("losses", "weights", "size")
+        ]
 
 
 @pytest.mark.slow

@@ -84,19 +84,48 @@ def test_finished_batches_are_not_done_again_and_the_rest_is_the_same(model, tok
     finished = {number: records for number, records in batches.items() if number in (0, 3)}
     rest = evaluate(model, tokenizer, num_samples=2, batch_size=3, judge=judge, finished=finished)
     assert rest == whole
-    assert judge.calls == len(batches) - 2
+    assert judge.jobs == len(whole) - sum(map(len, finished.values()))
 
 
-def test_batches_are_judged_beside_generation_in_one_other_thread(model, tokenizer):
-    judge = HashJudge()
-    evaluate(model, tokenizer, batch_size=2, judge=judge)
-    assert len(judge.threads) == 1
+def test_a_completion_is_judged_while_others_of_its_batch_are_still_generated(model, tokenizer):
+    judged, waited = threading.Event(), []
+
+    class Telling(HashJudge):
+        def verify_many(self, jobs):
+            judged.set()
+            return super().verify_many(jobs)
+
+    def wait_for_the_judge(module, args, kwargs):
+        if kwargs["input_ids"].shape[1] == 1 and not waited:  # the second token is next
+            waited.append(judged.wait(60))
+
+    def end_the_first_row(module, args, output):
+        output.logits[0, -1, tokenizer.eos_token_id] = 1e9
+
+    model.register_forward_pre_hook(wait_for_the_judge, with_kwargs=True)
+    model.register_forward_hook(end_the_first_row)
+    judge = Telling()
+    records = evaluate(model, tokenizer, judge=judge)
+    assert records[0].tokens == 1
+    assert max(record.tokens for record in records) > 1
+    assert waited == [True]
     assert threading.current_thread() not in judge.threads
+
+
+def test_rows_that_end_are_told_once_and_match_what_is_returned(model, tokenizer):
+    model.generation_config.eos_token_id = list(range(60))  # padding is an end token too
+    told = []
+    generator = Generator(tokenizer, max_new_tokens=20, temperature=1.0)
+    made = generator.generate(model, ["abc", "a", "abcdef", "b"] * 4, 0, lambda row, one: told.append((row, one)))
+    assert sorted(row for row, _ in told) == list(range(16))
+    assert [one for _, one in sorted(told, key=lambda pair: pair[0])] == made
+    assert [row for row, _ in told] != list(range(16))
+    assert len({one.tokens for one in made}) > 2
 
 
 def test_a_failing_judge_ends_the_evaluation(model, tokenizer):
     with pytest.raises(SandboxError, match="did not start"):
-        evaluate(model, tokenizer, batch_size=2, judge=HashJudge(fail_on=[2]))
+        evaluate(model, tokenizer, batch_size=2, judge=HashJudge(fail_on=[("p2", 1)]))
 
 
 def test_the_model_is_left_as_it_was(model, tokenizer):
