@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from grpo_project.callbacks.best_model import as_trainer_metrics, follow_best, wanted_metric
 from grpo_project.core.evaluations import EvaluationStore
@@ -27,6 +28,7 @@ from grpo_project.evaluation.judging import Judge
 from grpo_project.evaluation.ranks import evaluate_on_all_ranks, is_sharded
 from grpo_project.evaluation.result import MAIN_METRIC, EvaluationResult, Metrics
 from grpo_project.evaluation.selection import select_problems
+from grpo_project.evaluation.trainer_set import Available, available_problems
 from grpo_project.problems.identity import dataset_fingerprint
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT
@@ -47,7 +49,8 @@ class EnhancedInferenceCallback(TrainerCallback):
         eval_every_n_steps: N, in optimizer steps; 0 turns the callback off.
         max_samples: how many problems, balanced over the levels and fixed by ``seed``.
         problems: the held-out set to choose from. Default: the evaluation set of a trainer that was given to ``bind``,
-            if its rows are problems; else the built-in held-out problems, and every record says so.
+            if its rows have tests (native, HumanEval or MBPP rows; a set or several by name); else the built-in
+            held-out problems, and every record says so.
         num_samples: completions of each problem.
         temperature: 0 is greedy. Default: greedy for one completion, 0.8 for several.
         verifier: judges the completions. Default: a ``Verifier`` of its own, closed with the training.
@@ -228,7 +231,10 @@ class EnhancedInferenceCallback(TrainerCallback):
             raise ConfigError(
                 "the model's weights are sharded (FSDP or DeepSpeed): call callback.bind(trainer) before training"
             )
-        problems = select_problems(self._available_problems(), self.max_samples, self.seed, self.levels)
+        available = available_problems(
+            self.problems, self._trainer, evaluates=args.eval_strategy != IntervalStrategy.NO
+        )
+        problems = select_problems(available.problems, self.max_samples, self.seed, self.levels)
         self._evaluator = Evaluator(
             problems,
             tokenizer,
@@ -246,21 +252,7 @@ class EnhancedInferenceCallback(TrainerCallback):
         if state.is_world_process_zero:
             attempt = self.journal.attempt if self.journal else None
             self._store = EvaluationStore(str(args.output_dir), attempt)
-        self._note_problems(problems, state)
-
-    def _available_problems(self) -> Sequence[Problem]:
-        if self.problems is not None:
-            return self.problems
-        dataset = getattr(self._trainer, "eval_dataset", None)
-        if dataset is not None and (found := problems_of(dataset)):
-            return found
-        from grpo_project.problems.quickstart import builtin_problems
-
-        if dataset is not None:
-            logger.warning(
-                "the trainer's evaluation set holds no `problem` column: evaluating on built-in problems instead"
-            )
-        return builtin_problems("heldout")
+        self._note_problems(problems, available, state)
 
     def _start_verifier(self) -> Judge:
         from grpo_project.verifier import Verifier
@@ -268,8 +260,10 @@ class EnhancedInferenceCallback(TrainerCallback):
         self._own_verifier = Verifier()
         return self._own_verifier
 
-    def _note_problems(self, problems: Sequence[Problem], state: TrainerState) -> None:
+    def _note_problems(self, problems: Sequence[Problem], available: Available, state: TrainerState) -> None:
         """Record the choice; comparisons with evaluations of other problems would mean nothing."""
+        level = logging.WARNING if available.unexpected else logging.INFO
+        logger.log(level, "evaluating on %d problems: %s", len(problems), available.reason)
         chosen = dataset_fingerprint(problems)
         if self.history.problems not in (None, chosen):
             logger.warning("the evaluation problems are not those of the checkpoint: comparisons start anew")
@@ -277,7 +271,8 @@ class EnhancedInferenceCallback(TrainerCallback):
         self.history.problems = chosen
         source = "+".join(sorted({problem.source for problem in problems}))
         ids = [problem.id for problem in problems]
-        self._event(state, "evaluation_problems", source=source, seed=self.seed, fingerprint=chosen, ids=ids)
+        about = {"source": source, "reason": available.reason, "seed": self.seed, "fingerprint": chosen, "ids": ids}
+        self._event(state, "evaluation_problems", **about)
 
     def _evaluate(
         self, reason: str, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any
@@ -379,10 +374,3 @@ class EnhancedInferenceCallback(TrainerCallback):
             "temperature": self.temperature,
             **self.history.summary(),
         }
-
-
-def problems_of(dataset: Any) -> list[Problem]:
-    """The ``problem`` column of a trainer's evaluation set, or nothing if it has none."""
-    if "problem" not in (getattr(dataset, "column_names", None) or []):
-        return []
-    return [problem for problem in dataset["problem"] if isinstance(problem, Problem)]

@@ -1,5 +1,7 @@
 """The callback in the trainers of this ecosystem, with the real verifier where it judges the built-in problems."""
 
+import logging
+
 import pytest
 import torch
 from datasets import Dataset
@@ -12,6 +14,7 @@ from grpo_project.callbacks.enhanced_inference_callback import EnhancedInference
 from grpo_project.core import wandb_sync_manager
 from grpo_project.core.base_model import embedded_model_path
 from grpo_project.core.evaluations import read_evaluations
+from grpo_project.core.journal import Journal
 from grpo_project.core.run_directory import Run
 from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager
 
@@ -142,3 +145,81 @@ def test_no_trainer_notices_it(tmp_path, tiny_model, run, arguments):
     assert len(logged) == 3
     assert logged == logged_alone
     assert torch.equal(weights, weights_alone)
+
+
+ROWS = [
+    {"id": f"add-{i}", "prompt": f"Write f, which adds {i}.", "completion": f"def f(x):\n    return x + {i}\n"}
+    | {"entry_point": "f", "tests": [{"args": [j], "expected": j + i} for j in range(3)]}
+    for i in range(4)
+]
+
+
+def plain_trainer(folder, model, callbacks, dataset):
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    rows = tokenizer(TEXTS)["input_ids"]
+    train = Dataset.from_dict({"input_ids": rows, "labels": rows})
+    arguments = TrainingArguments(str(folder), **{**COMMON, "per_device_train_batch_size": 1})
+    return Trainer(
+        AutoModelForCausalLM.from_pretrained(model),
+        arguments,
+        train_dataset=train,
+        eval_dataset=dataset,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+
+def sft_trainer(folder, model, callbacks, dataset):
+    return SFTTrainer(
+        str(model),
+        SFTConfig(str(folder), **{**COMMON, "max_length": 64}),
+        train_dataset=Dataset.from_dict({"text": TEXTS}),
+        eval_dataset=dataset,
+        processing_class=AutoTokenizer.from_pretrained(model),
+        callbacks=callbacks,
+    )
+
+
+def grpo_trainer(folder, model, callbacks, dataset):
+    return GRPOTrainer(
+        str(model),
+        reward_funcs=lambda completions, **_: [float(len(str(c))) for c in completions],
+        args=GRPOConfig(str(folder), **{**COMMON, "num_generations": 4, "max_completion_length": 8}),
+        train_dataset=Dataset.from_dict({"prompt": TEXTS}),
+        eval_dataset=dataset,
+        processing_class=AutoTokenizer.from_pretrained(model),
+        callbacks=callbacks,
+    )
+
+
+TRAINERS = pytest.mark.parametrize("build", [plain_trainer, sft_trainer, grpo_trainer])
+
+
+@TRAINERS
+def test_it_evaluates_on_the_trainers_own_set(tmp_path, tiny_model, build):
+    sets = {"text": Dataset.from_list([{"prompt": "a", "completion": "b"}]), "code": Dataset.from_list(ROWS)}
+    with Journal(tmp_path, 0) as journal:
+        callback = EnhancedInferenceCallback(3, 3, verifier=HashJudge(), max_new_tokens=5, journal=journal)
+        trainer = build(tmp_path, tiny_model, [callback], sets)
+        callback.bind(trainer)
+        trainer.train()
+    assert evaluated(trainer) == [0, 3]
+    assert set(read_evaluations(tmp_path)["problem_id"].to_pylist()) < {row["id"] for row in ROWS}
+    assert callback.get_evaluation_summary()["source"] == "eval_dataset/code"
+    (event,) = Run(tmp_path).events("evaluation_problems")
+    assert event["reason"] == "the trainer's evaluation set"
+
+
+@TRAINERS
+def test_a_set_without_tests_is_said_to_be_one_and_the_built_in_problems_step_in(tmp_path, tiny_model, build, caplog):
+    dataset = Dataset.from_list([{"prompt": "a", "completion": "b"}])
+    with Journal(tmp_path, 0) as journal, caplog.at_level(logging.WARNING, "grpo_project"):
+        callback = EnhancedInferenceCallback(3, 3, verifier=HashJudge(), max_new_tokens=5, journal=journal)
+        trainer = build(tmp_path, tiny_model, [callback], dataset)
+        callback.bind(trainer)
+        trainer.train()
+    assert evaluated(trainer) == [0, 3]
+    assert callback.get_evaluation_summary()["source"] == "builtin"
+    (event,) = Run(tmp_path).events("evaluation_problems")
+    assert "has no rows with tests" in event["reason"]
+    assert "evaluating on 3 problems: built-in: the trainer's evaluation set has no rows with tests" in caplog.text
