@@ -77,6 +77,9 @@ class RunArguments:
     enable_curriculum: bool = _arg(True, "Walk from the easiest stage to the hardest; false: uniform sampling.")
     curriculum_config: str | None = _arg(None, "Stages, gate and sampler as a YAML or JSON file.")
     curriculum_threshold: float | None = _arg(None, "Overrides every stage's threshold, for a quick trial (0 to 1).")
+    ragged_batches: bool = _arg(
+        True, "Generate and compute the loss without padding where the model allows; false: TRL's own code."
+    )
     max_resample: int = _arg(
         0, "Draw groups whose rewards are all alike (no gradient) anew, at most so many times a batch."
     )

@@ -25,6 +25,7 @@ from grpo_project.core import generation_batch
 from grpo_project.core.atomic_save import AtomicSave
 from grpo_project.core.generation_batch import Batch
 from grpo_project.core.interruptible import Interruptible
+from grpo_project.core.ragged_batches import RaggedBatches
 from grpo_project.core.rollout import Rollout, completion_text
 from grpo_project.core.stop_request import StopRequest
 from grpo_project.problems.problem import Problem
@@ -75,7 +76,7 @@ class VerifiedReward:
         return [self.reward(verdict) for verdict in self.verdicts]
 
 
-class CodeTrainer(AtomicSave, Interruptible):
+class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
     """GRPO on problems with tests.
 
     Args:
@@ -86,6 +87,7 @@ class CodeTrainer(AtomicSave, Interruptible):
         on_rollouts: told about each generation batch, on every rank.
         extra_metrics: what else belongs into each step's row of metrics.
         epoch_size: how many groups make an epoch.
+        ragged: generate and compute the loss without padding where the model allows; ``False`` leaves it to TRL.
         max_resample: how many times groups without variance are drawn anew for one generation batch.
         components: further parts with ``state_dict`` and ``load_state_dict`` that belong into the checkpoint, by name.
         stop_request: when it is pending, training stops within the step, in a state that resumes exactly.
@@ -101,6 +103,7 @@ class CodeTrainer(AtomicSave, Interruptible):
         judge: Judge,
         reward: RewardFunction,
         epoch_size: int,
+        ragged: bool = True,
         max_resample: int = 0,
         on_rollouts: RolloutListener | None = None,
         extra_metrics: Callable[[], dict[str, float]] = dict,
@@ -116,6 +119,7 @@ class CodeTrainer(AtomicSave, Interruptible):
         self.on_checkpoint = on_checkpoint or (lambda *_, **__: None)
         self.on_rollouts = on_rollouts
         self.extra_metrics = extra_metrics
+        self.ragged = ragged
         self.max_resample = max_resample
         self.components = {"problem_source": problem_source, **(components or {})}
         # The loader only counts: its rows are tickets, replaced by drawn problems in `_draw_inputs`. An epoch is

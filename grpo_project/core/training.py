@@ -208,6 +208,7 @@ def build_trainer(
             judge=verifier,
             reward=BY_NAME[arguments.reward],
             epoch_size=len(plan.train.problems),
+            ragged=arguments.ragged_batches,
             max_resample=arguments.max_resample,
             on_rollouts=guidance.observe_rollouts,
             extra_metrics=guidance.metrics,
