@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from random import Random
 
 from rich.console import Console
@@ -29,8 +30,15 @@ RATES = dict.fromkeys(LEVELS, (0.5, 8))
 TESTS = (StdioTest("", ""),)
 
 
+WORDS = tuple("".join(letters) for letters in product("bdfgklmnprst", "aeiou", "bdfgklmnprst"))
+
+
 def problems_of(size: int) -> list[Problem]:
-    return [Problem(str(i), "", TESTS, level=LEVELS[i % len(LEVELS)]) for i in range(size)]
+    """Problems whose prompts have 24 words each."""
+    rng = Random(0)
+    return [
+        Problem(str(i), " ".join(rng.choices(WORDS, k=24)), TESTS, level=LEVELS[i % len(LEVELS)]) for i in range(size)
+    ]
 
 
 def results_of(problems: list[Problem], rng: Random) -> list[GroupResult]:
@@ -83,8 +91,9 @@ def main() -> int:
             if step % 25 == 0:
                 decisions[size].append(timed(partial(curriculum.observe_evaluation, step, 0.5, 40, RATES)))
     first = statistics.median(steps[arguments.sizes[0]])
-    table = Table("problems", "start, s", "step, ms", "ratio", "decision, ms", "state, KB", "load, ms")
+    table = Table("problems", "start, s", "step, ms", "ratio", "decision, ms", "snapshot, ms", "state, KB", "load, ms")
     for size, curriculum in curricula.items():
+        snapshot = timed(curriculum.state_dict)
         state = json.dumps(curriculum.state_dict())
         fresh = Curriculum(problems[size])
         load = timed(partial(fresh.load_state_dict, json.loads(state)))
@@ -95,6 +104,7 @@ def main() -> int:
             f"{1e3 * median:.3f}",
             f"{median / first:.2f}x",
             f"{1e3 * statistics.median(decisions[size]):.1f}",
+            f"{1e3 * snapshot:.2f}",
             f"{len(state) // 1024}",
             f"{1e3 * load:.0f}",
         )

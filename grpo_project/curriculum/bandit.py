@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from grpo_project.curriculum.sampler import Draw, Outcome, pick
+from grpo_project.problems.problem import Problem
 
 
 class BanditSampler:
@@ -21,7 +22,7 @@ class BanditSampler:
     def __init__(
         self,
         pools: Sequence[Sequence[int]],
-        n_problems: int,
+        problems: Sequence[Problem],
         learning_rate: float = 0.2,
         temperature: float = 0.3,
         floor: float = 0.2,

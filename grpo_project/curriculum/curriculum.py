@@ -52,7 +52,7 @@ class Curriculum:
         self._index_of = {problem.id: i for i, problem in enumerate(problems)}
         self._pools = [[i for i, p in enumerate(problems) if stage.selects(p)] for stage in self.stages]
         self._sizes = [len(pool) for pool in self._pools]
-        self._sampler: Sampler = settings.build_sampler(self._pools, len(problems))
+        self._sampler: Sampler = settings.build_sampler(self._pools, problems)
         self._gate: Gate = settings.build_gate(expects_evaluations=evaluation_interval > 0)
         self._rng = Random(seed)
         self._diagnosis = Diagnosis(evaluation_interval)

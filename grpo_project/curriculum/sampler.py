@@ -16,7 +16,8 @@ from itertools import accumulate
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
-from grpo_project.curriculum.fenwick import FenwickTree
+from grpo_project.curriculum.pass_rate_model import PassRateModel
+from grpo_project.problems.problem import Problem
 
 
 class Draw(NamedTuple):
@@ -68,7 +69,7 @@ def _last_positive(shares: Sequence[float]) -> int:
 class StagedSampler:
     """A stage by its share, then a problem uniformly from it. Every draw is a probe."""
 
-    def __init__(self, pools: Sequence[Sequence[int]], n_problems: int) -> None:
+    def __init__(self, pools: Sequence[Sequence[int]], problems: Sequence[Problem]) -> None:
         self._pools = pools
 
     def draw(self, shares: Sequence[float], rng: Random) -> Draw:
@@ -91,9 +92,9 @@ class StagedSampler:
 class UniformSampler(StagedSampler):
     """The control: any problem, uniformly, whatever the stage. A draw is a probe of the first stage that holds it."""
 
-    def __init__(self, pools: Sequence[Sequence[int]], n_problems: int) -> None:
-        super().__init__(pools, n_problems)
-        self._stage_of = array("h", [-1]) * n_problems
+    def __init__(self, pools: Sequence[Sequence[int]], problems: Sequence[Problem]) -> None:
+        super().__init__(pools, problems)
+        self._stage_of = array("h", [-1]) * len(problems)
         for stage in reversed(range(len(pools))):
             for problem in pools[stage]:
                 self._stage_of[problem] = stage
@@ -113,42 +114,51 @@ class LearnableSampler:
     *Stages*: a stage's share is weighted by the square of its learnability, the running mean of 4 p(1-p) over its
     probes. The square leans clearly towards the most learnable (what was tried: ``docs/curriculum.md``).
 
-    *Problems*: p is a Beta posterior for each problem, which forgets: a visit keeps ``memory`` of the earlier counts,
-    since the model changes. Its expected p(1-p) is ab / ((a+b)(a+b+1)). A group whose rewards were all alike counts as
-    solved or as hopeless, whichever is nearer: it taught nothing, even if each completion passed the same half of the
-    tests. The estimates choose as far as there are any: in a stage of which the part v has been visited, a draw goes by
-    them with chance ``(1 - probe_share) * v``, and is a probe otherwise.
+    *Problems*: p is a Beta posterior for each problem. Its prior is worth ``prior`` completions and has the mean that a
+    ``PassRateModel`` predicts from the problem's words, tags and level: a problem that was never tried is known by
+    those like it. It forgets: a visit keeps ``memory`` of the earlier counts, since the model changes. A group whose
+    rewards were all alike counts as solved or as hopeless, whichever is nearer: it taught nothing, even if each
+    completion passed the same half of the tests.
 
-    A draw costs O(log N), and so does an observation.
+    A draw is a probe with chance ``probe_share``; otherwise ``candidates`` problems are drawn uniformly from the stage
+    and one of them is taken by the cube of its expected 4 p(1-p), with a floor. The cost does not depend on the number
+    of problems.
     """
 
-    scale = 4000  # weights are whole numbers: p = 1/2 gives 1,000
-    prior = 0.5  # Jeffreys': an unvisited problem weighs half of what a perfectly balanced one does
+    prior = 4.0
+    candidates = 16
+    floor = 0.1  # learnability that a problem is given at least, so that none starves between probes
     stage_memory = 0.9  # of a stage's learnability, at each of its probes
     stage_floor = 0.1  # learnability that a stage is given at least, so that it goes on being probed
+    entropy_memory = 0.99  # of the entropy's averages, at each candidate
 
     def __init__(
-        self, pools: Sequence[Sequence[int]], n_problems: int, probe_share: float = 0.5, memory: float = 0.75
+        self,
+        pools: Sequence[Sequence[int]],
+        problems: Sequence[Problem],
+        probe_share: float = 0.3,
+        memory: float = 0.75,
     ) -> None:
         self.probe_share = probe_share
         self.memory = memory
         self._pools = pools
+        self._model = PassRateModel(problems)
         self._learnability = [1.0] * len(pools)
-        self._counts: dict[int, tuple[float, float]] = {}  # problem -> (a, b) of its Beta, of visited problems
-        self._positions = []  # for each pool: problem -> position in it, or -1
-        for pool in pools:
-            positions = array("l", [-1]) * n_problems
-            for position, problem in enumerate(pool):
-                positions[problem] = position
-            self._positions.append(positions)
-        self._reset_weights()
+        self._places: dict[int, int] = {}  # visited problem -> place in the two lists of counts
+        self._solved, self._failed = array("d"), array("d")
+        self._mean_weight = [1.0] * len(pools)
+        self._information = [0.0] * len(pools)  # mean of x ln x, x a candidate's chance relative to a uniform draw's
 
     def draw(self, shares: Sequence[float], rng: Random) -> Draw:
         stage = pick(self.stage_weights(shares), rng)
-        pool, tree = self._pools[stage], self._trees[stage]
-        if rng.random() < self._probe_chance(stage):
+        pool = self._pools[stage]
+        if rng.random() < self.probe_share:
             return Draw(rng.choice(pool), stage, True)
-        return Draw(pool[tree.find(rng.randrange(tree.total))], stage, False)
+        found = [rng.choice(pool) for _ in range(self.candidates)]
+        weights = [self._weight(problem) for problem in found]
+        for weight in weights:
+            self._note_weight(stage, weight)
+        return Draw(found[pick(weights, rng)], stage, False)
 
     def stage_weights(self, shares: Sequence[float]) -> list[float]:
         """The shares, weighted by learnability; they don't add up to 1."""
@@ -157,66 +167,62 @@ class LearnableSampler:
             for share, learnability in zip(shares, self._learnability, strict=True)
         ]
 
-    def _probe_chance(self, stage: int) -> float:
-        return 1.0 - (1.0 - self.probe_share) * self._visited[stage] / len(self._pools[stage])
+    def pass_rate(self, problem: int) -> float:
+        """The estimate for a problem, between 0 and 1."""
+        a, b = self._posterior(problem)
+        return a / (a + b)
 
     def observe(self, draw: Draw, outcome: Outcome) -> None:
         p = outcome.pass_rate if outcome.varied else float(outcome.pass_rate >= 0.5)
-        a, b = self._counts.get(draw.problem, (self.prior, self.prior))
-        a = self.prior + self.memory * (a - self.prior) + outcome.size * p
-        b = self.prior + self.memory * (b - self.prior) + outcome.size * (1.0 - p)
-        self._set_counts(draw.problem, a, b)
+        self._model.observe(draw.problem, p)
+        place = self._places.setdefault(draw.problem, len(self._places))
+        if place == len(self._solved):
+            self._solved.append(0.0)
+            self._failed.append(0.0)
+        self._solved[place] = self.memory * self._solved[place] + outcome.size * p
+        self._failed[place] = self.memory * self._failed[place] + outcome.size * (1.0 - p)
         if draw.probe:
             old = self._learnability[draw.stage]
             self._learnability[draw.stage] = old + (1.0 - self.stage_memory) * (4.0 * p * (1.0 - p) - old)
 
-    def _set_counts(self, problem: int, a: float, b: float) -> None:
-        is_first_visit = problem not in self._counts
-        self._counts[problem] = (a, b)
-        weight = self._weight(a, b)
-        for stage, positions in enumerate(self._positions):
-            if positions[problem] >= 0:
-                tree, histogram = self._trees[stage], self._histograms[stage]
-                histogram[tree[positions[problem]]] -= 1
-                histogram[weight] += 1
-                tree.set(positions[problem], weight)
-                self._visited[stage] += is_first_visit
+    def _posterior(self, problem: int) -> tuple[float, float]:
+        """(a, b) of the problem's Beta distribution."""
+        predicted = self._model.predict(problem)
+        a, b = self.prior * predicted, self.prior * (1.0 - predicted)
+        place = self._places.get(problem)
+        return (a, b) if place is None else (a + self._solved[place], b + self._failed[place])
 
-    def _weight(self, a: float, b: float) -> int:
-        return max(1, round(self.scale * a * b / ((a + b) * (a + b + 1.0))))
+    def _weight(self, problem: int) -> float:
+        p = self.pass_rate(problem)
+        return float(max(self.floor, 4.0 * p * (1.0 - p)) ** 3)
 
-    def _reset_weights(self) -> None:
-        unvisited = self._weight(self.prior, self.prior)
-        self._visited = [0] * len(self._pools)
-        self._trees = [FenwickTree([unvisited] * len(pool)) for pool in self._pools]
-        self._histograms = [array("q", [0]) * (self.scale // 4 + 1) for _ in self._pools]  # weight -> problems
-        for pool, histogram in zip(self._pools, self._histograms, strict=True):
-            histogram[unvisited] = len(pool)
+    def _note_weight(self, stage: int, weight: float) -> None:
+        new = 1.0 - self.entropy_memory
+        self._mean_weight[stage] += new * (weight - self._mean_weight[stage])
+        x = self.probe_share + (1.0 - self.probe_share) * weight / self._mean_weight[stage]
+        self._information[stage] += new * (x * math.log(x) - self._information[stage])
 
     def metrics(self, current: int) -> dict[str, float]:
         """``curriculum/entropy``: of the draws within the stage, as a share of the uniform distribution's."""
-        return {"curriculum/entropy": self._entropy(current), "curriculum/visited_problems": float(len(self._counts))}
-
-    def _entropy(self, stage: int) -> float:
-        size, total = len(self._pools[stage]), self._trees[stage].total
-        if size < 2:
-            return 1.0
-        entropy, probe = 0.0, self._probe_chance(stage)
-        for weight, count in enumerate(self._histograms[stage]):
-            if count:
-                q = probe / size + (1.0 - probe) * weight / total
-                entropy -= count * q * math.log(q)
-        return entropy / math.log(size)
+        size = len(self._pools[current])
+        entropy = 1.0 if size < 2 else max(0.0, min(1.0, 1.0 - self._information[current] / math.log(size)))
+        return {"curriculum/entropy": entropy, "curriculum/visited_problems": float(len(self._places))}
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "learnability": list(self._learnability),
-            "counts": [[problem, a, b] for problem, (a, b) in self._counts.items()],
+            "visited": list(self._places),
+            "solved": self._solved.tolist(),
+            "failed": self._failed.tolist(),
+            "mean_weight": list(self._mean_weight),
+            "information": list(self._information),
+            "model": self._model.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._learnability = list(state["learnability"])
-        self._counts.clear()
-        self._reset_weights()
-        for problem, a, b in state["counts"]:
-            self._set_counts(problem, a, b)
+        self._places = {problem: place for place, problem in enumerate(state["visited"])}
+        self._solved, self._failed = array("d", state["solved"]), array("d", state["failed"])
+        self._mean_weight = list(state["mean_weight"])
+        self._information = list(state["information"])
+        self._model.load_state_dict(state["model"])

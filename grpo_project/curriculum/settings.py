@@ -15,7 +15,7 @@ from grpo_project.curriculum.sampler import LearnableSampler, Sampler, StagedSam
 from grpo_project.curriculum.stages import DEFAULT_STAGES, MIXED, Stage
 from grpo_project.errors import ConfigError
 from grpo_project.problems.faults import did_you_mean
-from grpo_project.problems.problem import LEVELS, MAX_COMPLEXITY
+from grpo_project.problems.problem import LEVELS, MAX_COMPLEXITY, Problem
 
 OnStall = Literal["warn", "relax", "advance", "stop"]
 
@@ -40,7 +40,7 @@ class CurriculumSettings:
     final_mixed: bool = True
     """Append a last stage with all problems."""
     sampler: str = "learnable"
-    probe_share: float = 0.5
+    probe_share: float = 0.3
     """Learnable sampler: share of its draws that are uniform. Only these are evidence for the gate."""
     gate: str = "confident"
     alpha: float = 0.05
@@ -72,10 +72,10 @@ class CurriculumSettings:
     def all_stages(self) -> tuple[Stage, ...]:
         return (*self.stages, MIXED) if self.final_mixed else self.stages
 
-    def build_sampler(self, pools: Sequence[Sequence[int]], n_problems: int) -> Sampler:
+    def build_sampler(self, pools: Sequence[Sequence[int]], problems: Sequence[Problem]) -> Sampler:
         """The sampler over ``pools``: for each stage, the indices of its problems."""
         options = {"probe_share": self.probe_share} if self.sampler == "learnable" else {}
-        return SAMPLERS[self.sampler](pools, n_problems, **options)
+        return SAMPLERS[self.sampler](pools, problems, **options)
 
     def build_gate(self, expects_evaluations: bool) -> Gate:
         """The gate. Without evaluations to expect, it has to do with rollouts.
