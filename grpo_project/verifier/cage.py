@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from grpo_project.verifier import launch, namespaces
+from grpo_project.verifier.control import KILL, MAPPED, START
+from grpo_project.verifier.limits import Limits
 
 START_LIMIT_S = 30.0
 """Wall seconds that a zygote may take to start, or to end a candidate. Only a broken machine gets there."""
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
-KILL, MAPPED = b"kill", b"mapped"
 
 
 class CageError(Exception):
@@ -32,7 +33,6 @@ class Ended:
 
     status: int
     cpu_s: float
-    max_rss_kb: int
 
     @property
     def text(self) -> str:
@@ -93,12 +93,14 @@ class Cage:
         self._process.wait()  # it has forked process 1, which is ours now: this process is a subreaper
         return self.receive(START_LIMIT_S)
 
-    def begin(self, limits: dict[str, int], descriptors: list[int]) -> None:
+    def begin(self, limits: Limits, descriptors: list[int]) -> None:
         """Have a child forked that owns ``descriptors`` from then on. Raises ``CageError``."""
-        if self._control is not None and select.select([self._control], [], [], 0)[0]:
-            self.close()  # nobody speaks out of turn: this is the end of a zygote that died while idle
+        order = START.pack(*limits.of_process())
+        if self._process is not None:
+            with contextlib.suppress(CageError):
+                return self._send(order, descriptors)  # fails where the zygote died while idle
         self.start()
-        self._send(marshal.dumps(limits), descriptors)
+        self._send(order, descriptors)
 
     @property
     def running(self) -> bool:
@@ -109,8 +111,10 @@ class Cage:
         assert self._control is not None
         return self._control.fileno()
 
-    def ended(self) -> Ended:
-        """The end of the candidate, once ``fileno`` is readable. Raises ``CageError`` if the cage itself failed."""
+    def ended_within(self, seconds: float) -> Ended | None:
+        """How the candidate has ended, if it does within this wall time. Raises ``CageError`` if the cage failed."""
+        if not select.select([self.fileno()], [], [], seconds)[0]:
+            return None
         ended = self._end()
         self.killed_by_others |= os.waitstatus_to_exitcode(ended.status) == -signal.SIGKILL
         return ended
@@ -121,7 +125,7 @@ class Cage:
             raise CageError(answer["fault"])
         if answer["retire"]:
             self.close()
-        return Ended(answer["status"], answer["cpu_s"], answer["max_rss_kb"])
+        return Ended(answer["status"], answer["cpu_s"])
 
     def kill(self) -> Ended:
         """End the candidate and all that it started."""

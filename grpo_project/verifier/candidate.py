@@ -5,8 +5,10 @@ gives values back; what they should have been is known outside only. A record th
 
 Orders (marshal, from the trusted side) and records (JSON of ``values``, one for each call, in order):
 
-    {"mode": "calls", "program": str, "calls": [(name, args, kwargs), ...]}  then any number of  {"calls": [...]}
-        -> ["compiled", stateless] and ["loaded", names], or ["raised", type names, text, line];
+    {"mode": "calls", "program": str, "defines": name or None, "calls": marshal of [(name, args, kwargs), ...],
+     "final": bool}  then, unless it is final, any number of  {"calls": ...}
+        -> ["compiled", stateless] and ["loaded", whether it defines the name], or
+           ["raised", type names, text, line];
         -> then ["value", v] or ["raised", ...] for each call
            or, in place of a call, a step of a test: (EXECUTE or EVALUATE, (test, position, source), {})
     {"mode": "program", "program": str}
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import socket
 import sys
 import types
 from typing import Any, NoReturn
@@ -25,55 +26,87 @@ from typing import Any, NoReturn
 from grpo_project.verifier import values, wire
 from grpo_project.verifier.stateless import stateless
 
+LINK = 3
+"""The child's descriptor of its link to the trusted side; 0 to 2 are the standard streams."""
 PROGRAM_FILE = "<solution>"
 STEPS = EXECUTE, EVALUATE = ("<execute>", "<evaluate>")
 """In place of a function's name: a step of a test, with (test, position, source) as the arguments."""
 _TEXT = 500
 _scopes: dict[int, dict[str, Any]] = {}
+_module = types.ModuleType("solution")
+_WARM_UPS = 20  # the interpreter specializes a function that has run this often
+_WARM_UP = '''
+from typing import Dict, List
 
 
-def run(link: socket.socket) -> NoReturn:
-    """Serve the orders that come over ``link``, then end the process. Never returns, whatever the program does."""
+def f(xs: List[int], n: int = 1) -> Dict[str, int]:
+    """Text."""
+    found = {}
+    for x in sorted(set(xs), key=lambda y: -y)[:n]:
+        if x % 2 == 0 and not x < 0 or x is None:
+            found[str(x)] = found.get(str(x), 0) + x ** 2
+    while n > 0:
+        n -= 1
+        try:
+            found["".join(f"{y}" for y in xs)] = [a * b for a, b in zip(xs, xs)]
+        except (KeyError, ValueError) as error:
+            raise error
+    return found if found else {}
+'''
+
+
+def run() -> NoReturn:
+    """Serve the orders that come over the link, then end the process. Never returns, whatever the program does."""
     try:
-        wire.send(link, b"hello")  # carries this process's credentials, before any foreign line has run
-        order = marshal.loads(wire.receive(link) or b"")
+        wire.write(LINK, b"hello")  # carries this process's credentials, before any foreign line has run
+        order = marshal.loads(wire.read(LINK) or b"")
+        if "random" in order["program"]:
+            sys.modules["random"].seed()  # siblings must not share one sequence
         if order["mode"] == "program":
-            os._exit(_run_program(link, order["program"]))
-        _serve_calls(link, order)
+            os._exit(_run_program(order["program"]))
+        _serve_calls(order)
     finally:
         os._exit(0)  # also on an exception: neither the zygote's loop nor its exit handlers are the candidate's to run
 
 
-def _serve_calls(link: socket.socket, order: dict[str, Any]) -> None:
-    module = types.ModuleType("solution")
-    sys.modules["solution"] = module  # dataclasses and pickle look a class's module up
+def warm_up() -> None:
+    """Do once, in the zygote, what every child does: caches that are full by then need not be filled in each."""
+    sys.modules["solution"] = _module  # dataclasses and pickle look a class's module up
+    for _ in range(_WARM_UPS):
+        stateless(compile(_WARM_UP, PROGRAM_FILE, "exec", dont_inherit=True))
+        values.dumps(["value", [1, 1.0, "", None, True, (1,), {"": 1}]])
+        marshal.loads(marshal.dumps({"mode": "calls", "calls": [("f", (1,), {})]}))
+
+
+def _serve_calls(order: dict[str, Any]) -> None:
+    names = _module.__dict__
     try:
         code = compile(order["program"], PROGRAM_FILE, "exec", dont_inherit=True)
-        _report(link, ["compiled", stateless(code)])  # before the program's first line: it can't be a lie
-        exec(code, module.__dict__)
+        _report(["compiled", stateless(code)])  # before the program's first line: it can't be a lie
+        exec(code, names)
     except BaseException as error:  # noqa: BLE001 - the candidate may raise anything, SystemExit included
-        _report(link, _raised(error))
-        return
-    _report(link, ["loaded", sorted(name for name in module.__dict__ if type(name) is str)[:500]])
+        return _report(_raised(error))
+    _report(["loaded", order["defines"] is None or order["defines"] in names])
+    final = order["final"]
     while True:
-        for name, args, kwargs in order["calls"]:
-            _report(link, _step(module, name, *args) if name in STEPS else _call(module, name, args, kwargs))
-        message = wire.receive(link)
+        for name, args, kwargs in marshal.loads(order["calls"]):
+            _report(_step(name, *args) if name in STEPS else _call(name, args, kwargs))
+        message = None if final else wire.read(LINK)
         if message is None:
             return
         order = marshal.loads(message)
 
 
-def _call(module: types.ModuleType, name: str, args: tuple, kwargs: dict) -> list[Any]:
+def _call(name: str, args: tuple, kwargs: dict) -> list[Any]:
     try:
-        return ["value", getattr(module, name)(*args, **kwargs)]
+        return ["value", getattr(_module, name)(*args, **kwargs)]
     except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
         return _raised(error)
 
 
-def _step(module: types.ModuleType, name: str, test: int, _position: tuple, source: str) -> list[Any]:
+def _step(name: str, test: int, _position: tuple, source: str) -> list[Any]:
     """A statement or an expression of a test that holds objects of the program's. Each test has its own variables."""
-    scope = _scopes.setdefault(test, dict(module.__dict__))
+    scope = _scopes.setdefault(test, dict(_module.__dict__))
     try:
         if name == EXECUTE:
             exec(compile(source, f"<test {test + 1}>", "exec", dont_inherit=True), scope)
@@ -83,12 +116,12 @@ def _step(module: types.ModuleType, name: str, test: int, _position: tuple, sour
         return _raised(error)
 
 
-def _report(link: socket.socket, record: list[Any]) -> None:
+def _report(record: list[Any]) -> None:
     try:
         payload = values.dumps(record)
     except BaseException as error:  # noqa: BLE001 - a returned value's own methods may raise anything
         payload = values.dumps(_raised(error))
-    wire.send(link, payload)
+    wire.write(LINK, payload)
 
 
 def _raised(error: BaseException) -> list[Any]:
@@ -108,7 +141,7 @@ def _raised(error: BaseException) -> list[Any]:
     return ["raised", [kind.__name__[:_TEXT] for kind in type(error).__mro__][:20], text, line]
 
 
-def _run_program(link: socket.socket, program: str) -> int:
+def _run_program(program: str) -> int:
     """Run a whole program as ``__main__``, as ``python program.py`` would, and return its exit code."""
     import atexit
     import threading
@@ -126,7 +159,7 @@ def _run_program(link: socket.socket, program: str) -> int:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
         status = 1
-        wire.send(link, values.dumps(_raised(error)))
+        wire.write(LINK, values.dumps(_raised(error)))
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import ast
 import builtins
-import contextlib
-import functools
 import math
 import random
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from grpo_project.verifier.asserts import Step, needs_objects, steps_of
 from grpo_project.verifier.cage import Cage
 from grpo_project.verifier.candidate import EVALUATE, EXECUTE
 from grpo_project.verifier.compare import Comparison
-from grpo_project.verifier.remote import Call, Calls, Remote, exception_of, result_of
-from grpo_project.verifier.session import Limits, Session, Stopped
+from grpo_project.verifier.limits import Limits
+from grpo_project.verifier.plan import Call, Plan, StandIn, foresee
+from grpo_project.verifier.remote import Calls, Clock, Remote, Unforeseen, exception_of, result_of
+from grpo_project.verifier.session import Session, Stopped
 
 _TEXT = 200
+_CANDIDATE = "<candidate>"
 
 
 class Unusable(Exception):
@@ -73,50 +74,61 @@ class Exam:
         self.limits = Limits(**spec["limits"])
         self.comparison = Comparison(*spec["comparison"])
         self.weak = False
+        self._plan = Plan(())
+        """Calls that will be made in any case, sent together with the program."""
+        self._final = False
+        """The plan has all that will be asked, as far as is known."""
+        self._apart = False
+        """Tests make objects of their own, which are not known to be the same from one test to the next."""
         self._stop_early: bool = spec["stop_early"]
 
     def hold(self, cage: Cage, program: str) -> tuple[list[Result], float]:
         """Every test's result and the CPU seconds used. Raises ``CageError`` when our side failed."""
-        results, calls, cpu_s = self._sit(cage, program, self._ahead, set(range(len(self.tests))))
-        passed = {index for index, result in enumerate(results) if result.status == "passed"}
+        order = range(len(self.tests))
+        results, calls, cpu_s = self._sit(cage, program, self._plan, order, final=self._final)
+        if calls.unforeseen:
+            self._plan, self._final = Plan(()), False  # from here on, and for this program once more
+            results, calls, more_cpu_s = self._sit(cage, program, self._plan, order, final=False)
+            cpu_s += more_cpu_s
+        passed = [index for index in order if results[index].status == "passed"]
+        if calls.stateless or not passed:
+            return results, cpu_s
         answered = calls.answered
-        if calls.stateless or len(answered) < 2 or not passed:
+        if len(answered) < 2 and (len(passed) < 2 or not self._apart):
             return results, cpu_s
         # It may have counted the calls, or remembered them: what it passed has to pass in another order as well.
-        again, _, more_cpu_s = self._sit(cage, program, another_order(answered), passed)
+        shuffled = Plan(another_order(answered) if len(answered) > 1 else answered)
+        again, _, more_cpu_s = self._sit(cage, program, shuffled, passed[::-1], final=self._plan.certain)
         for index in passed:
             if again[index].status != "passed":
                 results[index] = again[index]
                 results[index].message = f"depends on the order of the calls. {again[index].message}".rstrip()
         return results, cpu_s + more_cpu_s
 
-    def _sit(self, cage: Cage, program: str, ahead: list[Call], chosen: set[int]) -> tuple[list[Result], Calls, float]:
-        """Run the program in a process of its own and grade the chosen tests; the others' results mean nothing."""
-        with Session(cage, self.limits) as session:
-            calls = Calls(session, program, ahead)
+    def _sit(
+        self, cage: Cage, program: str, plan: Plan, tests: Sequence[int], *, final: bool
+    ) -> tuple[list[Result], Calls, float]:
+        """Run the program in a process of its own and grade these tests, in this order; the others' results mean
+        nothing."""
+        order = {"mode": "calls", "program": program, "calls": plan.blob, "final": final, "defines": self.entry_point}
+        spans: dict[int, tuple[int, int]] = {}
+        with Session(cage, self.limits, order, final=final) as session:
+            calls = Calls(session, plan, final=final)
             with calls.clock:
-                results = self._loaded(calls) or self.each(
-                    lambda index: self._timed(index, calls) if index in chosen else Result("failed")
-                )
+                results = self._loaded(calls) or self.each(tests, lambda index: self._timed(index, calls, spans))
+        shares = session.cpu_of_records()
+        for index, (first, last) in spans.items():
+            results[index].cpu_s = sum(shares[first:last])
         return results, calls, session.cpu_s
 
-    def each(self, result_of_test: Callable[[int], Result]) -> list[Result]:
-        """One result for each test; after a failure, if so asked, only its place is filled."""
-        results: list[Result] = []
-        for index in range(len(self.tests)):
-            if self._stop_early and results and results[-1].status != "passed":
-                results.append(Result("failed", "not run: an earlier test did not pass"))
-            else:
-                results.append(result_of_test(index))
+    def each(self, tests: Sequence[int], result_of_test: Callable[[int], Result]) -> list[Result]:
+        """A result for every test, of these only by grading; after a failure, if so asked, of none."""
+        results = [Result("failed", "not run: an earlier test did not pass") for _ in self.tests]
+        for index in tests:
+            results[index] = result_of_test(index)
+            if self._stop_early and results[index].status != "passed":
+                break
         return results
-
-    @functools.cached_property
-    def _ahead(self) -> list[Call]:
-        return self.ahead()
-
-    def ahead(self) -> list[Call]:
-        """Calls that will be made in any case, sent together with the program."""
-        return []
 
     def grade(self, index: int, calls: Calls) -> Result:
         """One test. May raise ``Stopped``."""
@@ -129,9 +141,9 @@ class Exam:
         except Stopped as stopped:
             return self._all(stopped.status, stopped.message)
         match record:
-            case ["loaded", list() as names]:
-                if self.entry_point is None or self.entry_point in names:
-                    return None
+            case ["loaded", True]:
+                return None
+            case ["loaded", False]:
                 return self._all("wrong_format", f"the program does not define {self.entry_point}")
             case ["raised", list() as names, str() as text, int() as line]:
                 error = exception_of(names, text, line)
@@ -141,14 +153,17 @@ class Exam:
     def _all(self, status: str, message: str) -> list[Result]:
         return [Result(status, message) for _ in self.tests]
 
-    def _timed(self, index: int, calls: Calls) -> Result:
-        before = sum(calls.cpu_s.values())
+    def _timed(self, index: int, calls: Calls, spans: dict[int, tuple[int, int]]) -> Result:
+        """The test's result; in ``spans``, which records it waited for."""
+        first = calls.records
         calls.begin_test()
         try:
             result = self.grade(index, calls)
         except Stopped as stopped:
             result = Result(stopped.status, stopped.message)
-        result.cpu_s = sum(calls.cpu_s.values()) - before
+        except Unforeseen:
+            result = Result("failed")  # all of it is done again
+        spans[index] = (first, calls.records)
         return result
 
 
@@ -160,10 +175,8 @@ class CallExam(Exam):
         if self.entry_point is None:
             raise Unusable("tests with args need an entry_point")
         self._calls: list[Call] = [(self.entry_point, args, kwargs) for args, kwargs, _ in self.tests]
+        self._plan, self._final = Plan(self._calls), True
         self._checker = compiled(spec["checker"], "the checker") if spec["checker"] else None
-
-    def ahead(self) -> list[Call]:
-        return self._calls
 
     def grade(self, index: int, calls: Calls) -> Result:
         call = self._calls[index]
@@ -198,6 +211,23 @@ class SourceExam(Exam):
         self._names = [names_of(code) for code in self._codes]
         self._steps = [self._split(source, frozenset(spec["classes"])) for (source,) in self.tests]
         self.weak = any(step.weak for steps in self._steps if steps for step in steps)
+        self._apart = any(steps is not None for steps in self._steps)
+        found: list[Call] = []
+        self._final = all([self._foresee(index, found) for index in range(len(self.tests))])
+        self._plan = Plan(found, certain=False)
+
+    def _foresee(self, index: int, found: list[Call]) -> bool:
+        """Add the calls that a test will make; ``False`` where they can't all be known."""
+        if self._steps[index] is not None:
+            return False
+
+        def run(code: types.CodeType) -> None:
+            namespace = self._namespace(index, lambda name: StandIn(name, found))
+            random.seed(0)
+            self._run(code, namespace)
+
+        with Clock():
+            return foresee(self.tests[index][0], run)
 
     def _split(self, source: str, classes: frozenset[str]) -> list[Step] | None:
         """The test's steps where it holds objects of the candidate's, else ``None``: it runs outside as it stands."""
@@ -207,18 +237,16 @@ class SourceExam(Exam):
             return None
         return steps_of(tree)
 
-    def ahead(self) -> list[Call]:
-        names = {self.entry_point} if self.entry_point else set()
-        whole = [source for (source,), steps in zip(self.tests, self._steps, strict=True) if steps is None]
-        return [call for source in whole for call in literal_calls(source, names)]
-
     def grade(self, index: int, calls: Calls) -> Result:
         shown = brief_source(self.tests[index][0])
-        namespace = self._namespace(index, calls)
+        namespace = self._namespace(index, lambda name: Remote(calls, name))
         random.seed(0)
         try:
-            self._execute(index, namespace, calls)
-        except Stopped:
+            if self._steps[index] is None:
+                self._run(self._codes[index], namespace)
+            for position, step in enumerate(self._steps[index] or ()):
+                self._take_step(index, position, step, calls)
+        except (Stopped, Unforeseen):
             raise
         except Exception as error:  # noqa: BLE001 - raised by the candidate, or by the test over what it returned
             if hasattr(error, "told"):
@@ -230,13 +258,8 @@ class SourceExam(Exam):
             raise calls.stopped  # test code that catches everything must not turn an end into a pass
         return Result("passed", input=shown)
 
-    def _execute(self, index: int, namespace: dict[str, Any], calls: Calls) -> None:
-        steps = self._steps[index]
-        if steps is None:
-            exec(self._codes[index], namespace)
-            return
-        for position, step in enumerate(steps):
-            self._take_step(index, position, step, calls)
+    def _run(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
+        exec(code, namespace)
 
     def _take_step(self, index: int, position: int, step: Step, calls: Calls) -> None:
         kind = EVALUATE if step.outside else EXECUTE
@@ -246,7 +269,8 @@ class SourceExam(Exam):
             scope = {"math": math} | {f"_value_{number}": value for number, value in enumerate(values)}
             assert eval(step.outside, scope), step.outside
 
-    def _namespace(self, index: int, calls: Calls) -> dict[str, Any]:
+    def _namespace(self, index: int, function: Callable[[str], Callable]) -> dict[str, Any]:
+        """What a test's code sees; ``function`` makes one of the candidate's."""
         namespace: dict[str, Any] = {"__name__": "test"}
         if self._given is not None and not self._names[index].isdisjoint(self._given.co_names):
             try:
@@ -255,7 +279,7 @@ class SourceExam(Exam):
                 raise Unusable(f"the starter code can't be run outside of the cage: {error!r}") from None
         for name in self._names[index]:
             if name == self.entry_point or (name not in namespace and not hasattr(builtins, name)):
-                namespace[name] = Remote(calls, name)
+                namespace[name] = function(name)
         return namespace
 
 
@@ -263,19 +287,18 @@ class CheckExam(SourceExam):
     """HumanEval's form: the source defines ``check(candidate)``, which is called with the remote entry point."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        super().__init__(spec)
-        if self.entry_point is None:
+        if spec["entry_point"] is None:
             raise Unusable("a check function needs an entry_point")
+        super().__init__(spec)
 
-    def ahead(self) -> list[Call]:
+    def _namespace(self, index: int, function: Callable[[str], Callable]) -> dict[str, Any]:
         assert self.entry_point is not None
-        found = [call for (source,) in self.tests for call in check_calls(source)]
-        return [(self.entry_point, args, kwargs) for _, args, kwargs in found]
+        return super()._namespace(index, function) | {_CANDIDATE: function(self.entry_point)}
 
-    def _execute(self, index: int, namespace: dict[str, Any], calls: Calls) -> None:
-        assert self.entry_point is not None
-        super()._execute(index, namespace, calls)
-        namespace["check"](Remote(calls, self.entry_point))
+    def _run(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
+        candidate = namespace.pop(_CANDIDATE)
+        exec(code, namespace)
+        namespace["check"](candidate)
 
 
 def another_order(calls: list[Call]) -> list[Call]:
@@ -349,30 +372,3 @@ def names_of(code: types.CodeType) -> set[str]:
         if isinstance(constant, types.CodeType):
             names |= names_of(constant)
     return names
-
-
-def literal_calls(source: str, names: set[str]) -> Iterator[Call]:
-    """Calls of these functions with literal arguments in the source's own statements, in order."""
-    for statement in ast.parse(source).body:
-        yield from _calls_in(statement, names)
-
-
-def check_calls(source: str) -> Iterator[Call]:
-    """The same for the straight-line part of ``check``, which runs in any case."""
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and node.name == "check" and node.args.args:
-            names = {node.args.args[0].arg}
-            for statement in node.body:
-                yield from _calls_in(statement, names)
-
-
-def _calls_in(statement: ast.stmt, names: set[str]) -> Iterator[Call]:
-    if not isinstance(statement, ast.Assert | ast.Expr | ast.Assign):
-        return
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
-            with contextlib.suppress(ValueError, TypeError):  # an argument that is no literal: called when it comes up
-                args = tuple(ast.literal_eval(argument) for argument in node.args)
-                kwargs = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
-                if len(kwargs) == len(node.keywords):
-                    yield node.func.id, args, kwargs

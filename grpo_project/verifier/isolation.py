@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import sys
 import sysconfig
@@ -25,6 +24,7 @@ LANDLOCK = "landlock"
 RLIMITS = "rlimits"
 LEVELS = (NAMESPACES, LANDLOCK, RLIMITS)
 """Strongest first."""
+_empty_bytes = 0  # size of the cage's /tmp with nothing in it
 
 
 def enter(level: str, numpy_site: str | None, ask_parent: Callable[[], None]) -> None:
@@ -32,13 +32,14 @@ def enter(level: str, numpy_site: str | None, ask_parent: Callable[[], None]) ->
 
     ``ask_parent`` returns when the parent has written the user maps.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    global _empty_bytes
     readable = _readable(numpy_site)
     if level == NAMESPACES:
         namespaces.leave()
         ask_parent()
         namespaces.become_first_process()
         namespaces.settle(readable)
+        _empty_bytes = os.stat("/tmp").st_size
     elif level == LANDLOCK:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         os.chdir("/")
@@ -53,6 +54,7 @@ def enter(level: str, numpy_site: str | None, ask_parent: Callable[[], None]) ->
 def enter_child(level: str) -> None:
     """What only a child gives up: the zygote itself has to fork and to signal."""
     if level != NAMESPACES:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # with process 1 of a namespace, everybody ends anyway
         seccomp.install(seccomp.child_filter(os.getpid()))
 
 
@@ -60,13 +62,17 @@ def sweep(level: str) -> bool:
     """End and reap every process that the candidate left behind; ``False`` when it left files, too."""
     if level != NAMESPACES:
         return True  # it could make neither processes nor, under Landlock, files
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)  # from process 1: everybody in the namespace but itself
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
     try:
-        return os.stat("/tmp").st_mode & 0o7777 == 0o1777 and not os.listdir("/tmp")
+        os.kill(-1, signal.SIGKILL)  # from process 1: everybody in the namespace but itself
+    except ProcessLookupError:
+        pass  # nobody
+    else:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+    try:
+        found = os.stat("/tmp")  # the size of a tmpfs folder counts the names in it
+        return found.st_size == _empty_bytes and found.st_mode & 0o7777 == 0o1777
     except OSError:
         return False  # it took the folder's permissions away
 

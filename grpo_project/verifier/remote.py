@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import marshal
 import signal
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from grpo_project.verifier import values
 from grpo_project.verifier.candidate import STEPS
+from grpo_project.verifier.plan import Call, Plan, blob_of, call_key
 from grpo_project.verifier.session import Session, Stopped
 
-Call = tuple[str, tuple, dict]
-"""A function's name, arguments and keyword arguments."""
 TEST_CODE_S = 10.0
 """Wall seconds that judging one candidate may take, the problem's own test code included and the cage's work not."""
 
@@ -51,33 +50,30 @@ class Clock:
             self.__enter__()
 
 
+class Unforeseen(BaseException):
+    """The plan was wrong: a call that is not in it, or an end of the program in one that no test has asked for."""
+
+
 class Calls:
     """The calls into one session. The same call is made once: what a function returns may not depend on when."""
 
-    def __init__(self, session: Session, program: str, ahead: list[Call]) -> None:
+    def __init__(self, session: Session, plan: Plan, *, final: bool) -> None:
+        """The session has been given the plan. ``final``: with no other call to follow."""
         self._session = session
+        self._final = final
+        self._certain = plan.certain
         self._answers: dict[bytes, bytes] = {}  # as they came: decoded for each use, so that no use changes the next
-        self._pending: list[bytes] = []
+        self._made: dict[bytes, Call] = dict(plan.calls)
+        self._pending = deque(plan.calls)
         self._stopped: Stopped | None = None
-        self.cpu_s: dict[bytes, float] = {}
         self.clock = Clock()
         self._unanswered = False
-        self._made: dict[bytes, Call] = {}
+        self.unforeseen = False
+        """The plan was wrong: the session has to be held again, without one."""
         self.stateless = False
         """The program can't carry anything from one call to the next."""
-        session.order({"mode": "calls", "program": program, "calls": self._new(ahead)})
-
-    def _new(self, calls: list[Call]) -> list[Call]:
-        """Those of ``calls`` that were not made yet, each once; they are pending from here on."""
-        new = []
-        for call in calls:
-            key = call_key(*call)
-            if key not in self._answers and key not in self._pending:
-                self._pending.append(key)
-                if call[0] not in STEPS:
-                    self._made[key] = call
-                new.append(call)
-        return new
+        self.records = 0
+        """Records taken so far, in the order of ``Session.cpu_of_records``."""
 
     def load(self, cpu_limit_s: float) -> list[Any]:
         """The record of the program's loading. Raises ``Stopped``."""
@@ -92,21 +88,19 @@ class Calls:
             raise
 
     def _payload(self, cpu_limit_s: float, doing: str) -> bytes:
-        with self.clock.paused():
-            return self._session.payload(cpu_limit_s, doing)
+        payload = self._session.ready(doing)
+        if payload is None:
+            with self.clock.paused():
+                payload = self._session.payload(cpu_limit_s, doing)
+        self.records += 1
+        return payload
 
     def answer(self, name: str, args: tuple, kwargs: dict) -> list[Any]:
-        """The record of one call, made now unless it was made before. Raises ``Stopped``."""
+        """The record of one call, made now unless it was made before. Raises ``Stopped`` or ``Unforeseen``."""
         key = call_key(name, args, kwargs)
-        if key not in self._answers and key not in self._pending:
-            # What is under way first: with both sides writing at once, neither would read.
-            while self._pending and self._stopped is None:
-                self._collect(self._pending[0])
-            if self._stopped is None:
-                new = self._new([(name, args, kwargs)])
-                with self.clock.paused():
-                    self._session.order({"calls": new})
-        if key not in self._answers and self._stopped is None:
+        if key not in self._answers:
+            if key not in self._made:
+                self._ask(key, (name, args, kwargs))
             self._collect(key)
         if key in self._answers:
             return record_of(self._answers[key])
@@ -114,18 +108,34 @@ class Calls:
         self._unanswered = True
         raise self._stopped
 
+    def _ask(self, key: bytes, call: Call) -> None:
+        """Send a call that was not planned, unless the program answers no more."""
+        if self._final or (self._pending and not self._certain):
+            raise self._wrong_plan()
+        # What is under way first: with both sides writing at once, neither would read.
+        while self._pending and self._stopped is None:
+            self._collect(self._pending[-1])
+        if self._stopped is None:
+            self._made[key] = call
+            self._pending.append(key)
+            with self.clock.paused():
+                self._session.order({"calls": blob_of([call])})
+
     def _collect(self, key: bytes) -> None:
         """Take records, which come in the order of the calls, up to the one for ``key``."""
-        while self._pending and key not in self._answers:
-            before = self._session.cpu_s
+        while self._stopped is None and key not in self._answers:
             try:
                 answer = self._payload(self._session.limits.test_cpu_s, "the call")
             except Stopped as stopped:
+                if not self._certain and self._pending[0] != key:
+                    raise self._wrong_plan() from None
                 self._stopped = stopped
-                return
-            done = self._pending.pop(0)
-            self._answers[done] = answer
-            self.cpu_s[done] = max(0.0, self._session.cpu_s - before)
+            else:
+                self._answers[self._pending.popleft()] = answer
+
+    def _wrong_plan(self) -> Unforeseen:
+        self.unforeseen = True
+        return Unforeseen()
 
     @property
     def stopped(self) -> Stopped | None:
@@ -135,7 +145,7 @@ class Calls:
     @property
     def answered(self) -> list[Call]:
         """The calls of functions that were answered, each once, in their order."""
-        return [call for key, call in self._made.items() if key in self._answers]
+        return [call for key, call in self._made.items() if key in self._answers and call[0] not in STEPS]
 
     def begin_test(self) -> None:
         self._unanswered = False
@@ -155,11 +165,6 @@ class Remote:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return result_of(self._calls.answer(self.__name__, args, kwargs))
-
-
-def call_key(name: str, args: tuple, kwargs: dict) -> bytes:
-    """The same for the same call. Raises ``ValueError`` for arguments that are no built-in values."""
-    return marshal.dumps((name, args, kwargs), 2)  # version 2 has no back references: equal values, equal bytes
 
 
 def record_of(payload: bytes) -> list[Any]:

@@ -122,7 +122,8 @@ def zygote_filter() -> bytes:
         number["clone"], [_argument(0), (_BITS, 0, 1, _NEW_NAMESPACES), _errno(errno.EPERM), (_RETURN, 0, 0, _ALLOW)]
     )
     program += _when(number["clone3"], [_errno(errno.ENOSYS)])  # its flags lie in memory; libc falls back to clone
-    program += _when(number["prctl"], _one_of(0, (kernel.PR_SET_NAME, kernel.PR_GET_NAME, kernel.PR_SET_VMA)))
+    allowed = (kernel.PR_SET_NAME, kernel.PR_GET_NAME, kernel.PR_SET_VMA, kernel.PR_SET_PDEATHSIG)
+    program += _when(number["prctl"], _one_of(0, allowed))
     program += _when(number["prlimit64"], _one_of(0, (0,)))
     for name, commands in _SIGNAL_OWNER.items():
         program += _when(number[name], _none_of(1, commands))
@@ -145,6 +146,7 @@ def child_filter(pid: int) -> bytes:
     program += _when(number["clone"], [_argument(0), (_BITS, 1, 0, _CLONE_THREAD), _errno(errno.EPERM), allow])
     for name in ("kill", "tgkill"):
         program += _when(number[name], _one_of(0, (pid,)))
+    program += _when(number["prctl"], _none_of(0, (kernel.PR_SET_PDEATHSIG,)))
     for name in (*_PROCESSES, *_OWNERS):
         if name in number:
             program += _when(number[name], [_errno(errno.EPERM)])

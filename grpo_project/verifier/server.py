@@ -17,6 +17,7 @@ import selectors
 import signal
 import socket
 import time
+import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +75,9 @@ def _become_judge(link: socket.socket, isolation: str) -> None:
         os.closerange(3, keep)
         os.closerange(keep + 1, 1 << 20)  # the other workers' links: their ends must show
         judge.serve(link, isolation)
+    except BaseException:  # noqa: BLE001 - a mistake of ours: seen as a death, told on standard error, and retried
+        traceback.print_exc()
+        os._exit(1)
     finally:
         os._exit(0)
 

@@ -66,29 +66,37 @@ _REMEMBERING = (
 )
 
 
-def _numbers(names: str) -> frozenset[int]:
-    return frozenset(_OPCODES[name] for name in names.split() if name in _OPCODES)
+def _numbers(names: str) -> bytes:
+    return bytes(_OPCODES[name] for name in names.split() if name in _OPCODES)
 
 
-_AT_MODULE_LEVEL, _NOT_IN_FUNCTIONS = _numbers(_DEFINING), _numbers(_REMEMBERING)
+_AT_MODULE_LEVEL = _numbers(_DEFINING)
+_STORE_NAME, _IMPORTS = _OPCODES["STORE_NAME"], _numbers("IMPORT_NAME IMPORT_FROM")
+_EXTENDED_ARG = _OPCODES["EXTENDED_ARG"]  # more names than one byte counts: none is known, so the program is not either
+_IN_FUNCTIONS = bytes(set(range(256)) - set(_numbers(_REMEMBERING)))
 
 
 def stateless(module: CodeType) -> bool:
     """``module`` is a whole program, compiled. ``True`` only when no call can learn of an earlier one."""
-    if not _AT_MODULE_LEVEL.issuperset(module.co_code[::2]):
+    # Runs in every child, where each page that is written to has to be copied: no sets are built of what is known,
+    # which would count references in names all over the heap.
+    operations = module.co_code[::2]
+    if operations.translate(None, _AT_MODULE_LEVEL):
         return False
-    stored, imported = _named(module, "STORE_NAME"), _named(module, "IMPORT_NAME", "IMPORT_FROM")
-    own = {name for name in stored - imported if name not in _TAKEN and not name.startswith("_")}
-    known = _SAFE | own
-    return known.issuperset(module.co_names) and all(_harmless(code, known) for code in _functions(module))
+    own = set() if _EXTENDED_ARG in operations else _own_names(module)
+    return _known(module, own) and all([_harmless(code, own) for code in _functions(module)])
 
 
-def _named(module: CodeType, *operations: str) -> set[str]:
-    """The names that these operations of the module's own code are about."""
-    code, wanted = module.co_code, {_OPCODES[name] for name in operations}
-    if _OPCODES["EXTENDED_ARG"] in code[::2]:
-        return set()  # more names than one byte counts: none is known, so the program is not known either
-    return {module.co_names[code[i + 1]] for i in range(0, len(code), 2) if code[i] in wanted}
+def _own_names(module: CodeType) -> set[str]:
+    """What the module's own code defines and does not import."""
+    code, names = module.co_code, module.co_names
+    stored, imported = set(), set()
+    for operation, argument in zip(code[::2], code[1::2], strict=True):
+        if operation == _STORE_NAME:
+            stored.add(names[argument])
+        elif operation in _IMPORTS:
+            imported.add(names[argument])
+    return {name for name in stored - imported if name not in _TAKEN and not name.startswith("_")}
 
 
 def _functions(code: CodeType) -> list[CodeType]:
@@ -96,5 +104,12 @@ def _functions(code: CodeType) -> list[CodeType]:
     return found + [inner for function in found for inner in _functions(function)]
 
 
-def _harmless(code: CodeType, known: frozenset[str]) -> bool:
-    return known.issuperset(code.co_names) and _NOT_IN_FUNCTIONS.isdisjoint(code.co_code[::2])
+def _known(code: CodeType, own: set[str]) -> bool:
+    for name in code.co_names:  # noqa: SIM110 - a generator costs more than the few names that there are
+        if name not in _SAFE and name not in own:
+            return False
+    return True
+
+
+def _harmless(code: CodeType, own: set[str]) -> bool:
+    return _known(code, own) and not code.co_code[::2].translate(None, _IN_FUNCTIONS)

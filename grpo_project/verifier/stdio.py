@@ -26,7 +26,7 @@ class StdioExam(Exam):
                 runs[stdin] = self._run(cage, program, stdin)
             return self._judge(*runs[stdin], stdin, expected)
 
-        results = self.each(judged)
+        results = self.each(range(len(self.tests)), judged)
         return results, sum(ran.cpu_s for ran, _ in runs.values())
 
     def _judge(self, ran: Result, output: str, stdin: str, expected: str) -> Result:
@@ -42,10 +42,10 @@ class StdioExam(Exam):
         source = _readable(stdin)
         reader, writer = os.pipe()
         try:
-            with Session(cage, self.limits, (source, writer)) as session:
+            order = {"mode": "program", "program": program}
+            with Session(cage, self.limits, order, (source, writer)) as session:
                 os.close(writer)
                 writer = -1
-                session.order({"mode": "program", "program": program})
                 output = Output(reader, self.limits.output_bytes)
                 result = _watch(session, output)
             result.cpu_s = session.cpu_s

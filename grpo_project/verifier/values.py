@@ -22,6 +22,8 @@ MAX_ITEMS = 200_000
 """Items taken from an iterable before it counts as endless."""
 _HUGE_BITS = 4096  # above it, decimal text costs quadratic time
 _TEXT = 200
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+_DECODER = json.JSONDecoder()
 
 
 class Opaque:
@@ -59,7 +61,7 @@ class Malformed(Exception):
 
 def dumps(value: Any) -> bytes:
     """Encode inside the cage. Raises ``RecursionError``, ``MemoryError``, ``ValueError`` or what the value raises."""
-    return json.dumps(_outgoing(value, 0), separators=(",", ":"), check_circular=False).encode()
+    return _ENCODER.encode(_outgoing(value, 0)).encode()
 
 
 def _outgoing(value: Any, depth: int) -> Any:
@@ -113,7 +115,11 @@ def _drain(iterable: Any, depth: int) -> list[Any]:
 def loads(payload: bytes) -> Any:
     """Decode outside of the cage. Raises ``Malformed`` for everything that ``dumps`` would not have written."""
     try:
-        return _incoming(json.loads(payload), 0)
+        text = payload.decode("ascii")
+        value, end = _DECODER.raw_decode(text)
+        if end != len(text):
+            raise Malformed("more than one value")
+        return _incoming(value, 0)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, ArithmeticError, RecursionError) as error:
         # TypeError: an unhashable member of a set. The rest: text that is no JSON, or a tag with wrong content.
         raise Malformed(f"{type(error).__name__}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 
@@ -24,6 +25,25 @@ def send(link: socket.socket, payload: bytes) -> None:
     else:
         link.sendall(_LENGTH.pack(len(payload)))
         link.sendall(payload)
+
+
+def write(descriptor: int, payload: bytes) -> None:
+    """``send`` for a bare descriptor."""
+    data = _LENGTH.pack(len(payload)) + payload
+    sent = os.write(descriptor, data)
+    while sent < len(data):
+        sent += os.write(descriptor, data[sent:])
+
+
+def read(descriptor: int) -> bytes | None:
+    """``receive`` for a bare descriptor whose other end sends no further frame before this one is answered."""
+    data = bytearray()
+    while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
+        part = os.read(descriptor, _CHUNK)
+        if not part:
+            return None
+        data += part
+    return bytes(memoryview(data)[_LENGTH.size :])
 
 
 def receive(link: socket.socket) -> bytes | None:
@@ -56,6 +76,11 @@ class Frames:
     def full(self) -> bool:
         """More is held than one frame can have: read no further until some is taken."""
         return len(self._buffer) > self.limit + _LENGTH.size
+
+    @property
+    def held(self) -> int:
+        """Bytes that were fed and are in no frame yet."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
         self._buffer += data

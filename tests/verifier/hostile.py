@@ -416,6 +416,56 @@ def clip(*a):
 }
 
 DISRUPTIVE = {
+    "drips a record that never ends": """\
+import os, time
+def clip(*a):
+    os.write(3, b"\\x00\\x10\\x00\\x00")
+    while True:
+        os.write(3, b"x")
+        time.sleep(0.01)
+""",
+    "drips records while it loops": """\
+import os, time
+def clip(*a):
+    while True:
+        os.write(3, b"\\x00\\x00\\x00\\x0b[\\"value\\",9]")
+        for _ in range(300_000): pass
+""",
+    "closes its link and stays": """\
+import os
+def clip(*a):
+    os.write(3, b"\\x00\\x00\\x00\\x0b[\\"value\\",9]" * 3)
+    os.close(3)
+    while True: pass
+""",
+    "answers everything and stays": """\
+import os
+def clip(*a):
+    os.write(3, b"\\x00\\x00\\x00\\x0b[\\"value\\",9]" * 3)
+    while True: pass
+""",
+    "a descendant keeps the link": """\
+import os, time
+try:
+    if os.fork() == 0:
+        time.sleep(300)
+except OSError:
+    pass
+def clip(*a):
+    return 9
+""",
+    "a descendant answers": """\
+import os, time
+try:
+    if os.fork() == 0:
+        while True:
+            os.write(3, b"\\x00\\x00\\x00\\x0b[\\"value\\",9]" * 20)
+except OSError:
+    pass
+def clip(*a):
+    time.sleep(0.05)
+    return 8
+""",
     "endless loop": """\
 def clip(*a):
     while True: pass

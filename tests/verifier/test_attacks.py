@@ -61,6 +61,20 @@ def test_disruptive_programs_are_contained(verifier, name):
     assert judged_right_next(verifier)
 
 
+LINGERING = {
+    "a descendant": "import os, time\ntry:\n    if os.fork() == 0:\n        time.sleep(300)\nexcept OSError: pass\n",
+    "a thread": "import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin).start()\n",
+    "an exit handler": "import atexit, time\natexit.register(time.sleep, 300)\n",
+}
+
+
+@pytest.mark.parametrize("name", LINGERING)
+def test_right_programs_that_would_stay_are_right_and_ended(verifier, name):
+    verdict = verifier.verify(Job(problem(CALLS, time_limit_s=5.0), fenced(LINGERING[name] + RIGHT)))
+    assert verdict.solved, verdict.tests
+    assert judged_right_next(verifier)
+
+
 PROGRAMS_THAT_PASS_NOTHING = {
     "first line only": "print(3)\n",
     "right output, then an error": "print('3\\n7')\nraise SystemExit(1)\n",

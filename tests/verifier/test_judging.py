@@ -223,6 +223,20 @@ def test_a_missing_answer_is_a_failure_and_stays_in_the_denominator(verifier):
     assert (verdict.passed, verdict.total, len(verdict.tests)) == (1, 3, 3)
 
 
+def test_answers_that_fill_the_link_many_times_arrive(verifier):
+    many = tuple(CallTest((n,), n) for n in range(2000))
+    assert passes(verifier, "def f(n):\n    return n", *many)
+    wide = tuple(CallTest((n,), str(n) * 1_000_000) for n in range(4))
+    assert passes(verifier, "def f(n):\n    return str(n) * 1_000_000", *wide)
+
+
+def test_programs_draw_random_numbers_of_their_own(verifier):
+    problem = Problem("p", "", (CallTest((), None),), entry_point="f")
+    programs = [f"import random\ndef f():\n    return random.random()  # {n}" for n in range(3)]
+    verdicts = verifier.verify_many([Job(problem, fenced(program)) for program in programs])
+    assert len({verdict.tests[0].got for verdict in verdicts}) == 3
+
+
 def test_loading_slowly_is_told_from_looping(verifier):
     test = CallTest((1,), 1)
     problem = Problem("p", "", (test,), entry_point="f", time_limit_s=0.3)

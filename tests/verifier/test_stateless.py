@@ -83,6 +83,25 @@ def test_contradictory_tests_are_never_all_passed(verifier, name):
         assert not verifier.verify(Job(problem, program)).solved
 
 
+BOX = """
+class Box:
+    made = 0
+    def __init__(self):
+        Box.made += 1
+    def size(self):
+        return Box.made
+"""
+
+
+def test_contradictory_tests_over_objects_are_never_all_passed(verifier):
+    tests = (AssertTest("a = Box()\nassert a.size() == 1"), AssertTest("b = Box()\nassert b.size() == 2"))
+    problem = Problem("p", "", tests, entry_point="Box", solution=BOX)
+    verdict = verifier.verify(Job(problem, BOX))
+    assert not verdict.solved
+    right = Problem("p", "", tests[:1] * 2, entry_point="Box", solution=BOX)
+    assert verifier.verify(Job(right, BOX.replace("Box.made += 1", "self.x = 1").replace("Box.made", "1"))).solved
+
+
 def test_a_program_with_memory_that_is_right_in_any_order_passes(verifier):
     tests = tuple(CallTest((n,), n * n) for n in range(5))
     program = "seen = {}\ndef f(x):\n    if x not in seen:\n        seen[x] = x * x\n    return seen[x]\n"

@@ -1,0 +1,49 @@
+"""What one candidate may use, and how long the trusted side waits for it."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+
+MIB = 1 << 20
+WALL_FACTOR = 4.0
+WALL_SLACK_S = 2.0
+SLICE_S = 0.05
+"""Wall seconds between two looks at a candidate that needs long: its CPU time is known and limited this finely."""
+SLICES = 8
+"""Looks at least within one limit, where that is short."""
+
+PROCESSES = 10
+"""Processes and threads, the zygote included. Each process may use the memory limit."""
+FILE_BYTES = 8 * MIB
+FIXED = {
+    resource.RLIMIT_FSIZE: FILE_BYTES,
+    resource.RLIMIT_NOFILE: 64,
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_STACK: 64 * MIB,
+}
+"""The kernel's limits (setrlimit) that are the same for every candidate: put on the zygote, inherited by its children.
+
+``RLIMIT_NPROC`` is the zygote's to set where it has a namespace of its own: elsewhere it counts every process of the
+user, and no candidate makes any.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits that a problem may choose."""
+
+    test_cpu_s: float = 2.0
+    """CPU seconds for one call or one program run."""
+    load_cpu_s: float = 2.0
+    """CPU seconds to load a program whose functions are called: imports, tables, class definitions."""
+    candidate_cpu_s: float = 20.0
+    """CPU seconds for all of it."""
+    memory_mb: int = 512
+    """Address space above what the zygote maps."""
+    output_bytes: int = 8 * MIB
+    """One returned value, or all that a program prints."""
+
+    def of_process(self) -> tuple[int, int]:
+        """CPU seconds and bytes of memory above the zygote's, for setrlimit: a backstop in whole seconds."""
+        return int(self.candidate_cpu_s + self.load_cpu_s) + 2, self.memory_mb * MIB
