@@ -9,7 +9,6 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from grpo_project.errors import ConfigError, InfrastructureError
 from grpo_project.evaluation.generation import Generation, Generator, is_out_of_memory
-from grpo_project.evaluation.judging import Judge, Judging
+from grpo_project.evaluation.judging import Judge, PendingVerdict
 from grpo_project.evaluation.result import CompletionRecord
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_text
-from grpo_project.verifier.verdict import Job, Verdict
+from grpo_project.verifier.verdict import Job
 
 SAMPLING_TEMPERATURE = 0.8
 """Default for several completions of a problem, where greedy would repeat itself."""
@@ -37,7 +36,7 @@ class EvaluationOutOfMemory(InfrastructureError):
     """A batch of completions did not fit the memory; a smaller one may."""
 
 
-Waiting = list[tuple[Problem, int, Generation, Future[Verdict]]]
+Waiting = list[tuple[Problem, int, Generation, PendingVerdict]]
 """A generated batch: problem, sample, completion, and the verdict to come."""
 
 
@@ -48,6 +47,9 @@ class Batches:
     records: list[CompletionRecord] = field(default_factory=list)
     generation_s: float = 0.0
     verification_s: float = 0.0
+    """Of the verifier's workers, several of which may be at work at once."""
+    waited_s: float = 0.0
+    """For verdicts while nothing was generated: the rest of the verification took no time of its own."""
 
 
 class Evaluator:
@@ -132,21 +134,19 @@ class Evaluator:
         """
         done, finished = Batches(), finished or {}
         waiting: deque[tuple[int, Waiting]] = deque()
-        with Judging(self.judge) as judging:
-            for number, batch in enumerate(self.batches(rank, world)):
-                if number in finished:
-                    done.records += finished[number]
-                    continue
-                started = time.perf_counter()
-                seed = batch_seed(self.seed, step, rank, number)
-                waiting.append((number, self._generate(model, batch, seed, in_lockstep, judging)))
-                done.generation_s += time.perf_counter() - started
-                # In lockstep a judge's failure waits until the last batch: the other ranks generate to the end.
-                while len(waiting) > 1 and not in_lockstep:
-                    self._collect(*waiting.popleft(), done, on_batch)
-            while waiting:
+        for number, batch in enumerate(self.batches(rank, world)):
+            if number in finished:
+                done.records += finished[number]
+                continue
+            started = time.perf_counter()
+            seed = batch_seed(self.seed, step, rank, number)
+            waiting.append((number, self._generate(model, batch, seed, in_lockstep)))
+            done.generation_s += time.perf_counter() - started
+            # In lockstep a judge's failure waits until the last batch: the other ranks generate to the end.
+            while len(waiting) > 1 and not in_lockstep:
                 self._collect(*waiting.popleft(), done, on_batch)
-            done.verification_s = judging.busy_s
+        while waiting:
+            self._collect(*waiting.popleft(), done, on_batch)
         done.records = in_order(done.records, self.problems)
         return done
 
@@ -156,16 +156,14 @@ class Evaluator:
         self.batch_size = max(1, largest // 2)
         return largest > 1
 
-    def _generate(
-        self, model: Any, batch: list[tuple[Problem, int]], seed: int, in_lockstep: bool, judging: Judging
-    ) -> Waiting:
+    def _generate(self, model: Any, batch: list[tuple[Problem, int]], seed: int, in_lockstep: bool) -> Waiting:
         prompts = [self.prompts[problem.id] for problem, _ in batch] or [self.prompts[self.problems[0].id]]
-        ended: dict[int, tuple[Problem, int, Generation, Future[Verdict]]] = {}
+        ended: dict[int, tuple[Problem, int, Generation, PendingVerdict]] = {}
 
         def on_end(row: int, made: Generation) -> None:
             if row < len(batch) and not self._stopping:  # a rank without work generates for the sake of the others
                 problem, sample = batch[row]
-                ended[row] = problem, sample, made, judging.hand_in(Job(problem, made.text))
+                ended[row] = problem, sample, made, PendingVerdict(self.judge, Job(problem, made.text))
 
         reason = None
         try:
@@ -194,6 +192,7 @@ class Evaluator:
         done: Batches,
         on_batch: Callable[[int, list[CompletionRecord]], None] | None,
     ) -> None:
+        started = time.perf_counter()
         records = [
             CompletionRecord(
                 problem_id=problem.id,
@@ -204,11 +203,13 @@ class Evaluator:
                 completion=made.text,
                 tokens=made.tokens,
                 truncated=made.truncated,
-                verdict=future.result(),
+                verdict=pending.wait(),
             )
-            for problem, sample, made, future in waiting
+            for problem, sample, made, pending in waiting
         ]
         done.records += records
+        done.waited_s += time.perf_counter() - started
+        done.verification_s += sum(record.verdict.wall_s for record in records if not record.verdict.cached)
         if on_batch is not None:
             on_batch(number, records)
 

@@ -6,7 +6,7 @@ Letters: B prompts of a batch, T prompt tokens (left-padded), C generated tokens
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -95,18 +95,20 @@ class TellEnded(StoppingCriteria):
         tell: called as ``(row, ids)`` with the whole row, prompt included.
     """
 
-    def __init__(self, end_tokens: Sequence[int], tell: Callable[[int, list[int]], None]) -> None:
-        self.end_tokens = torch.tensor(end_tokens, dtype=torch.long)
+    def __init__(self, end_tokens: Iterable[int], tell: Callable[[int, list[int]], None]) -> None:
+        self.end_tokens = frozenset(end_tokens)
         self.tell = tell
         self.told: set[int] = set()
+        self.none_stopped: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        self.end_tokens = self.end_tokens.to(input_ids.device)
-        for row in torch.isin(input_ids[:, -1], self.end_tokens).nonzero().flatten().tolist():
-            if row not in self.told:  # padding may be an end token too
+        if self.none_stopped is None:
+            self.none_stopped = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if token in self.end_tokens and row not in self.told:  # padding may be an end token too
                 self.told.add(row)
                 self.tell(row, input_ids[row].tolist())
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        return self.none_stopped
 
 
 class Generator:

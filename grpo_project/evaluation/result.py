@@ -59,7 +59,7 @@ class EvaluationResult:
     records: tuple[CompletionRecord, ...]
     generation_s: float
     verification_s: float
-    """Seconds that the verifier was busy; most of it passes while the next batch is generated."""
+    """Seconds that the verifier's workers were busy, most of them while other completions were generated."""
     seconds: float
     ks: tuple[int, ...] = (1,)
     first: Mapping[str, float] | None = None

@@ -1,6 +1,5 @@
 import json
 import logging
-import threading
 from collections import Counter
 
 import pytest
@@ -50,22 +49,18 @@ class LengthJudge:
     def __init__(self, fail_on=()):
         self.fail_on = frozenset(fail_on)
         self.times = Counter()
-        self.lock = threading.Lock()
 
     @property
     def evaluations(self):
         """How often the first problem was judged."""
         return self.times["p0"]
 
-    def verify_many(self, jobs):
-        return [self.count_and_judge(job) for job in jobs]
-
-    def count_and_judge(self, job):
-        with self.lock:
+    def stream(self, jobs):
+        for job in jobs:
             self.times[job.problem.id] += 1
             if (job.problem.id, self.times[job.problem.id]) in self.fail_on:
                 raise SandboxError("the sandbox did not start")
-            return self.judge(job)
+            yield self.judge(job)
 
     def judge(self, job):
         passed = len(job.completion) % 3

@@ -69,6 +69,7 @@ def main(folder, model_path, kind, trouble, bind):
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
     from grpo_project.callbacks.enhanced_inference_callback import EnhancedInferenceCallback
+    from grpo_project.evaluation.selection import select_problems
 
     arguments = training_arguments(folder, kind)
     rank = arguments.process_index
@@ -76,11 +77,12 @@ def main(folder, model_path, kind, trouble, bind):
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     rows = tokenizer([f"def f{i}(x): return x + {i}" for i in range(8)])["input_ids"]
     results = []
+    second = select_problems(make_problems(5), 5, seed=0)[1].id  # the first problem of the second rank
     callback = EnhancedInferenceCallback(
         1,
         5,  # an odd number: the ranks have unequal shares
         problems=make_problems(5),
-        verifier=HashJudge(fail_on=[("p3", 2), ("p3", 3)] if in_trouble == "judge" else []),
+        verifier=HashJudge(fail_on=[(second, 2), (second, 3)] if in_trouble == "judge" else []),
         max_new_tokens=5,
         batch_size=1 if trouble == "judge" else 2,  # it fails in the first batch of three
         on_result=lambda result: results.append([result.step, result.pass_rate, len(result.records)]),

@@ -1,7 +1,6 @@
 """A judge without a sandbox, for tests of what happens around it, and problems for it."""
 
 import hashlib
-import threading
 import time
 from collections import Counter
 
@@ -37,22 +36,18 @@ class HashJudge:
         self.fail_on = frozenset(fail_on)
         self.seconds = seconds
         self.times = Counter()
-        self.threads = set()
-        self.lock = threading.Lock()
 
     @property
     def jobs(self):
         return self.times.total()
 
-    def verify_many(self, jobs):
-        time.sleep(self.seconds)
-        with self.lock:
-            self.threads.add(threading.current_thread())
-            for job in jobs:
-                self.times[job.problem.id] += 1
-                if (job.problem.id, self.times[job.problem.id]) in self.fail_on:
-                    raise SandboxError("the sandbox did not start")
-            return [self._judge(job) for job in jobs]
+    def stream(self, jobs):
+        for job in jobs:
+            time.sleep(self.seconds)
+            self.times[job.problem.id] += 1
+            if (job.problem.id, self.times[job.problem.id]) in self.fail_on:
+                raise SandboxError("the sandbox did not start")
+            yield self._judge(job)
 
     def _judge(self, job):
         total = len(job.problem.tests)

@@ -1,5 +1,4 @@
 import random
-import threading
 
 import numpy as np
 import pytest
@@ -87,29 +86,45 @@ def test_finished_batches_are_not_done_again_and_the_rest_is_the_same(model, tok
     assert judge.jobs == len(whole) - sum(map(len, finished.values()))
 
 
+class ReadyJudge(HashJudge):
+    """Notes when a job comes in; as the verifier does, it begins at once and raises at once if it can't begin."""
+
+    def __init__(self, broken=False):
+        super().__init__()
+        self.came_in = []
+        self.clock = lambda: 0
+        self.broken = broken
+
+    def stream(self, jobs):
+        self.came_in += [(job.problem.id, self.clock()) for job in jobs]
+        if self.broken:
+            raise SandboxError("the server is gone")
+        return super().stream(jobs)
+
+
 def test_a_completion_is_judged_while_others_of_its_batch_are_still_generated(model, tokenizer):
-    judged, waited = threading.Event(), []
-
-    class Telling(HashJudge):
-        def verify_many(self, jobs):
-            judged.set()
-            return super().verify_many(jobs)
-
-    def wait_for_the_judge(module, args, kwargs):
-        if kwargs["input_ids"].shape[1] == 1 and not waited:  # the second token is next
-            waited.append(judged.wait(60))
+    passes = []
 
     def end_the_first_row(module, args, output):
+        passes.append(output)
         output.logits[0, -1, tokenizer.eos_token_id] = 1e9
 
-    model.register_forward_pre_hook(wait_for_the_judge, with_kwargs=True)
     model.register_forward_hook(end_the_first_row)
-    judge = Telling()
+    judge = ReadyJudge()
+    judge.clock = lambda: len(passes)
     records = evaluate(model, tokenizer, judge=judge)
-    assert records[0].tokens == 1
-    assert max(record.tokens for record in records) > 1
-    assert waited == [True]
-    assert threading.current_thread() not in judge.threads
+    first = records[0]
+    assert first.tokens == 1
+    assert (first.problem_id, 1) in judge.came_in
+    assert len(passes) == max(record.tokens for record in records) == 6
+
+
+def test_a_judge_that_is_gone_fails_the_evaluation_only_once_the_batch_is_generated(model, tokenizer):
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    with pytest.raises(SandboxError, match="server is gone"):
+        evaluate(model, tokenizer, judge=ReadyJudge(broken=True))
+    assert len(passes) == 6
 
 
 def test_rows_that_end_are_told_once_and_match_what_is_returned(model, tokenizer):
