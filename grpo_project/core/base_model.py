@@ -48,7 +48,7 @@ class WarmUp:
     layers: int = 3
     heads: int = 5
     feed_forward: int = 384
-    steps: int = 1700
+    steps: int = 5000
     batch: int = 64
     learning_rate: float = 3e-3
     tokenizer_programs: int = 10_000

@@ -129,7 +129,9 @@ class LearnableSampler:
     candidates = 16
     floor = 0.1  # learnability that a problem is given at least, so that none starves between probes
     stage_memory = 0.9  # of a stage's learnability, at each of its probes
-    stage_floor = 0.1  # learnability that a stage is given at least, so that it goes on being probed
+    stage_floor = (
+        0.5  # learnability that a stage is given at least: a gate needs probes of a stage that is nearly solved
+    )
     entropy_memory = 0.99  # of the entropy's averages, at each candidate
 
     def __init__(

@@ -126,7 +126,7 @@ def test_a_stage_that_teaches_nothing_gives_its_share_away():
         sampler.observe(Draw(3, 0, True), SOLVED)
         sampler.observe(Draw(13, 1, True), HALF)
     weights = sampler.stage_weights(SHARES)
-    assert weights[0] / sum(weights) < 0.03
+    assert weights[0] / sum(weights) < 0.3  # of a share of 0.6
     assert weights[0] > 0 and weights[2] == 0
 
 
