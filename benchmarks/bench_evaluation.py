@@ -2,8 +2,9 @@
 
     python benchmarks/bench_evaluation.py [--quick]
 
-1. An evaluation of 8 problems against a training step of 8 completions, alternating in one run of the embedded model.
-2. How much of the verification passes while the next batch is generated.
+1. An evaluation of 8 problems against a training step of 8 completions of the embedded model, all that either of them
+   brings along included (records, journal, curriculum, checks).
+2. How much of the verification passes while completions are still being generated.
 3. ``samples/`` of 10,000 steps of 64 completions: size on the disk, milliseconds a step.
 """
 
@@ -27,72 +28,83 @@ COMPLETIONS = 8
 WARM_UP_STEPS = 3
 
 
-def step_against_evaluation(steps: int, folder: Path) -> list[tuple[str, float]]:
-    """Medians over the steps of one run that evaluates after each.
+def step_against_evaluation(group: int, steps: int, rounds: int, folder: Path) -> list[tuple[str, float]]:
+    """Medians over the steps of runs with an evaluation after each step, and without any.
 
-    A batch takes as long as its longest completion. Groups of two make the training batch as varied as the evaluated
-    problems; what is left of the difference is taken out by the time for each token of the longest completion.
+    Training is the same in all of them, step by step, so what a step takes longer is its evaluation. Of the rounds, run
+    in turn, the fastest counts for each step: other work on the machine can only add.
+
+    Args:
+        group: completions of one problem; 8 is one group a step, 2 are four problems a step.
     """
-    from grpo_project.core.evaluations import read_evaluations
+    plain: list[list[float]] = []
+    evaluated: list[list[float]] = []
+    for number in range(rounds):
+        plain.append(step_seconds(group, steps, 0, folder / f"plain-{number}"))
+        evaluated.append(step_seconds(group, steps, 1, folder / f"evaluated-{number}"))
+    step_s = [min(times) for times in zip(*plain, strict=True)]
+    both_s = [min(times) for times in zip(*evaluated, strict=True)]
+    evaluation_s = statistics.median(both - step for both, step in zip(both_s, step_s, strict=True))
+    name = f"groups of {group}"
+    return [
+        (f"{name}: training step of {COMPLETIONS} completions, s (median)", statistics.median(step_s)),
+        (f"{name}: evaluation of {COMPLETIONS} problems, s (median)", evaluation_s),
+        (f"{name}: evaluation / training step", evaluation_s / statistics.median(step_s)),
+    ]
+
+
+def step_seconds(group: int, steps: int, every: int, folder: Path) -> list[float]:
+    """What each step after the first few took, from one row in the journal to the next."""
     from grpo_project.core.run_directory import Run
 
     flags = {
         "output_dir": folder,
         "max_steps": steps,
-        "eval_every_n_steps": 1,
+        "eval_every_n_steps": every,
         "max_eval_samples": COMPLETIONS,
         "per_device_train_batch_size": COMPLETIONS,
-        "num_generations": 2,
+        "num_generations": group,
         "gradient_accumulation_steps": 1,
         "steps_per_generation": 1,
         "save_strategy": "no",
         "enable_curriculum": "false",
     }
     command = [sys.executable, "-m", "grpo_project.cli", "train"]
-    subprocess.run([*command, *(str(part) for k, v in flags.items() for part in (f"--{k}", v))], check=True)
-    run, kept = Run(folder), read_evaluations(folder, columns=["tokens"])
-    longest = kept.group_by("step").aggregate([("tokens", "max")]).to_pylist()
-    lengths = {row["step"]: row["tokens_max"] for row in longest}
-    steps_done = range(WARM_UP_STEPS + 1, steps + 1)
-    trained = {row["step"]: row for row in run.metrics("train")}
-    evaluated = {row["step"]: row for row in run.metrics("eval")}
-    train_s = [trained[step]["step_time"] for step in steps_done]
-    eval_s = [evaluated[step]["eval/seconds"] for step in steps_done]
-    train_token_s = [trained[step]["step_time"] / trained[step]["completions/max_length"] for step in steps_done]
-    eval_token_s = [evaluated[step]["eval/seconds"] / lengths[step] for step in steps_done]
-    return [
-        (f"training step of {COMPLETIONS} completions, s (median)", statistics.median(train_s)),
-        (f"evaluation of {COMPLETIONS} problems, s (median)", statistics.median(eval_s)),
-        ("evaluation / training step (medians)", statistics.median(eval_s) / statistics.median(train_s)),
-        ("the same for each token of the longest", statistics.median(eval_token_s) / statistics.median(train_token_s)),
-    ]
+    command += [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    times = {row["step"]: row["time"] for row in Run(folder).metrics("train")}
+    return [times[step] - times[step - 1] for step in range(WARM_UP_STEPS + 1, steps)]  # the last one saves the model
 
 
-def overlap(problems: int) -> list[tuple[str, float]]:
-    """One evaluation in batches of 16 with the embedded model and the real verifier."""
+def overlap(problems: int, batch_size: int) -> list[tuple[str, float]]:
+    """One evaluation with the embedded model and the real verifier, and its verification once more, alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from grpo_project.core.base_model import embedded_model_path
     from grpo_project.evaluation.evaluator import Evaluator
     from grpo_project.evaluation.generation import generation_mode
+    from grpo_project.evaluation.selection import select_problems
     from grpo_project.problems.quickstart import builtin_problems
     from grpo_project.verifier import Verifier
+    from grpo_project.verifier.verdict import Job
 
     model = AutoModelForCausalLM.from_pretrained(embedded_model_path())
     tokenizer = AutoTokenizer.from_pretrained(embedded_model_path())
+    chosen = select_problems(builtin_problems("heldout"), problems, seed=0)
     with Verifier(cache=False) as verifier:
-        evaluator = Evaluator(builtin_problems("heldout")[:problems], tokenizer, verifier, batch_size=16)
+        evaluator = Evaluator(chosen, tokenizer, verifier, batch_size=batch_size)
         with generation_mode(model) as ready:
             evaluator.run(ready, 0)  # starts the workers
-            started = time.perf_counter()
             done = evaluator.run(ready, 0)
-            seconds = time.perf_counter() - started
-    hidden = done.generation_s + done.verification_s - seconds
+        jobs = [Job(problem, r.completion) for problem, r in zip(chosen, done.records, strict=True)]
+        started = time.perf_counter()
+        verifier.verify_many(jobs)
+        alone_s = time.perf_counter() - started
+    name = f"{problems} problems in batches of {batch_size}"
     return [
-        (f"{problems} problems: generation, s", done.generation_s),
-        (f"{problems} problems: verification, s", done.verification_s),
-        (f"{problems} problems: both together, s", seconds),
-        ("share of the verification hidden behind generation", hidden / done.verification_s),
+        (f"{name}: generation, s", done.generation_s),
+        (f"{name}: verification alone, s", alone_s),
+        (f"{name}: share of it hidden behind generation", 1 - done.waited_s / alone_s),
     ]
 
 
@@ -188,8 +200,10 @@ def main() -> None:
     console = Console()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = step_against_evaluation(12 if quick else 40, folder / "run")
-        rows += overlap(64 if quick else 256)
+        rows = []
+        for group in (8, 2):
+            rows += step_against_evaluation(group, 12 if quick else 40, 1 if quick else 3, folder / f"groups-{group}")
+        rows += overlap(COMPLETIONS, COMPLETIONS) + overlap(64 if quick else 256, 16)
         rows += disk(1000 if quick else 10_000, small_programs(0), "embedded model's programs", folder / "small")
         rows += disk(100 if quick else 1000, long_programs(0), "programs of 1.2 kB", folder / "long")
     table = Table("measured", "value", title="evaluation and records", title_justify="left")

@@ -127,7 +127,7 @@ def generate_and_judge(
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from grpo_project.evaluation.evaluator import Evaluator
+    from grpo_project.evaluation.evaluator import EvaluationOutOfMemory, Evaluator
     from grpo_project.evaluation.generation import generation_mode
     from grpo_project.evaluation.result import EvaluationResult
     from grpo_project.problems.prompt import SYSTEM_PROMPT
@@ -158,8 +158,11 @@ def generate_and_judge(
             saved.append(number, records)
             progress.advance(task, len(records))
 
-        with generation_mode(model) as ready:
-            found = evaluator.run(ready, 0, finished=batches, on_batch=on_batch)
+        try:
+            with generation_mode(model) as ready:
+                found = evaluator.run(ready, 0, finished=batches, on_batch=on_batch)
+        except EvaluationOutOfMemory as error:
+            raise ConfigError(f"--batch_size {args.batch_size}: {error}") from error
     seconds = time.perf_counter() - started
     return EvaluationResult(0, tuple(found.records), found.generation_s, found.verification_s, seconds, args.k)
 
