@@ -1,23 +1,29 @@
-"""Generation and loss over rows of different lengths, without computing on padding.
+"""Generation and loss over rows of different lengths, without computing on padding or the same prompt twice.
 
 TRL pads a batch to its longest prompt and its longest completion and computes all of it. Where the model allows,
-completions are sampled by ``sampling.sample`` instead of ``generate``, and log-probabilities are computed in chunks of
-rows of like length. The results are TRL's, up to rounding and to which random number goes to which row.
+completions are sampled by ``sampling.sample`` instead of ``generate``, and log-probabilities are computed with all
+completions of a prompt in one row (``shared_prompts``), or in chunks of rows of like length. The results are TRL's, up
+to rounding and to which random number goes to which row.
+
+Letters: B rows of a batch, P prompt tokens (left-padded), C completion tokens (right-padded).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
-from grpo_project.core import sampling
+from grpo_project.core import sampling, shared_prompts
 
 CHUNK_TOKENS = {"cpu": 1024}
 """Tokens of a chunk at most, by type of device: no more than the caches hold, no fewer than keep the device busy."""
 CHUNK_TOKENS_ELSEWHERE = 16_384
+
+LogProbabilities = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 
 
 class RaggedBatches(GRPOTrainer):
@@ -52,58 +58,84 @@ class RaggedBatches(GRPOTrainer):
         compute_entropy: bool = False,
         compute_aux_loss: bool = False,
         **media: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    ) -> LogProbabilities:
         """TRL's, for ``input_ids`` (B, P + C) of which the last C = ``logits_to_keep`` are completions.
 
         Where the mask is 0 the log-probabilities and entropies are 0.
         """
-        has_media = any(value is not None for value in media.values())
-        # Several ranks have to call the model equally often, and a balancing loss is one of the whole batch.
-        alone = self.accelerator.num_processes == 1 and not compute_aux_loss and not has_media
-        if not (self.ragged and alone) or self.pad_to_multiple_of is not None:
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **media
-            )
-        prompt_width = input_ids.size(1) - logits_to_keep
-        prompts = attention_mask[:, :prompt_width].sum(dim=1).tolist()
-        completions = attention_mask[:, prompt_width:].sum(dim=1).tolist()
         limit = CHUNK_TOKENS.get(input_ids.device.type, CHUNK_TOKENS_ELSEWHERE)
         if batch_size is not None:  # TRL's own bound on what is computed at once
             limit = min(limit, batch_size * input_ids.size(1))
-        logps, entropies, order = [], [], []
-        for rows in chunks_of_like_length(prompts, completions, limit):
-            chosen = torch.tensor(rows, device=input_ids.device)
-            prompt, completion = max(prompts[row] for row in rows), max(1, *(completions[row] for row in rows))
-            columns = slice(prompt_width - prompt, prompt_width + completion)
-            found, entropy, _ = super()._get_per_token_logps_and_entropies(
-                model,
-                input_ids[chosen][:, columns],
-                attention_mask[chosen][:, columns],
-                completion,
-                compute_entropy=compute_entropy,
+        has_media = any(value is not None for value in media.values())
+        # Several ranks have to call the model equally often, and a balancing loss is one of the whole batch.
+        alone = self.accelerator.num_processes == 1 and not compute_aux_loss and not has_media
+        something = bool(attention_mask[:, -logits_to_keep:].any())
+        if not (self.ragged and alone and something) or self.pad_to_multiple_of is not None:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **media
             )
-            missing = (0, logits_to_keep - completion)
+        if shared_prompts.understands(self.accelerator.unwrap_model(model)):
+            return self._with_shared_prompts(model, input_ids, attention_mask, logits_to_keep, limit, compute_entropy)
+        return self._by_length(model, input_ids, attention_mask, logits_to_keep, limit, compute_entropy)
+
+    def _with_shared_prompts(
+        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, width: int, limit: int, compute_entropy: bool
+    ) -> LogProbabilities:
+        prompts, completions = unpadded(ids[:, :-width], mask[:, :-width]), unpadded(ids[:, -width:], mask[:, -width:])
+        packed = shared_prompts.pack(prompts, completions, limit)
+        logps = torch.zeros(ids.size(0) * width, device=ids.device)
+        entropies = torch.zeros_like(logps)
+        for rows in chunks_of_like_length([row.tokens for row in packed], limit):
+            chunk = shared_prompts.lay_out(
+                [packed[row] for row in rows], width, self._tokenizer.pad_token_id, ids.device
+            )
+            with self.accelerator.autocast():
+                found = model(
+                    input_ids=chunk.ids,
+                    position_ids=chunk.positions,
+                    attention_mask=chunk.allowed,
+                    shift_labels=chunk.next_ids,
+                    fused_lm_head=True,
+                )
+            logps = logps.index_copy(0, chunk.target, found.log_probs.flatten()[chunk.source].float())
+            if compute_entropy:
+                entropies = entropies.index_copy(0, chunk.target, found.entropy.flatten()[chunk.source].float())
+        return logps.view(-1, width), entropies.view(-1, width) if compute_entropy else None, None
+
+    def _by_length(
+        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, width: int, limit: int, compute_entropy: bool
+    ) -> LogProbabilities:
+        prompts, completions = mask[:, :-width].sum(dim=1), mask[:, -width:].sum(dim=1)
+        logps, entropies, order = [], [], []
+        for rows in chunks_of_like_length((prompts + completions).tolist(), limit):
+            chosen = torch.tensor(rows, device=ids.device)
+            prompt, completion = int(prompts[chosen].max()), max(1, int(completions[chosen].max()))
+            columns = slice(ids.size(1) - width - prompt, ids.size(1) - width + completion)
+            found, entropy, _ = super()._get_per_token_logps_and_entropies(
+                model, ids[chosen][:, columns], mask[chosen][:, columns], completion, compute_entropy=compute_entropy
+            )
+            missing = (0, width - completion)
             logps.append(torch.nn.functional.pad(found, missing))
             if entropy is not None:
                 entropies.append(torch.nn.functional.pad(entropy, missing))
             order += rows
-        back = torch.tensor(order, device=input_ids.device).argsort()
+        back = torch.tensor(order, device=ids.device).argsort()
         return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies else None, None
 
 
-def chunks_of_like_length(prompts: list[int], completions: list[int], tokens: int) -> list[list[int]]:
-    """Rows by length, cut into chunks that take at most ``tokens`` tokens when padded, and at least one row each.
+def unpadded(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]]:
+    """Each row's tokens where its mask is not 0."""
+    kept = zip(ids.tolist(), mask.tolist(), strict=True)
+    return [tuple(token for token, here in zip(*row, strict=True) if here) for row in kept]
 
-    ``prompts`` and ``completions`` are the lengths of each row's parts, in tokens; both are padded to the longest.
-    """
-    chunks: list[list[int]] = []
-    widest_prompt = widest_completion = 0
-    for row in sorted(range(len(prompts)), key=lambda row: (prompts[row] + completions[row], row)):
-        prompt, completion = max(widest_prompt, prompts[row]), max(widest_completion, completions[row])
-        if chunks and (len(chunks[-1]) + 1) * (prompt + completion) <= tokens:
-            chunks[-1].append(row)
-        else:
-            chunks.append([row])
-            prompt, completion = prompts[row], completions[row]
-        widest_prompt, widest_completion = prompt, completion
-    return chunks
+
+def chunks_of_like_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Rows by length, cut into chunks of at most ``tokens`` tokens when padded to the longest, and one row at least."""
+    chunk: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        if chunk and (len(chunk) + 1) * lengths[row] > tokens:
+            yield chunk
+            chunk = []
+        chunk.append(row)
+    if chunk:
+        yield chunk

@@ -22,6 +22,7 @@ from transformers import (
 
 from grpo_project.core.ragged_batches import RaggedBatches, chunks_of_like_length
 from grpo_project.core.sampling import sample, understands
+from grpo_project.core.shared_prompts import pack
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [20, 21], [20, 21], [40, 41, 42, 43], [5, 6, 7, 8, 9, 10, 11], [60]]
 PLAIN = {"max_new_tokens": 12, "do_sample": True, "pad_token_id": 0, "eos_token_id": [1]}
@@ -119,33 +120,83 @@ def test_what_sample_does_not_understand_is_left_to_generate(tiny_model: Path) -
     assert not understands(sliding, PLAIN)
 
 
+def padded_batch(groups: int, size: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Ids and mask of ``groups`` prompts with ``size`` completions each, in mixed order, and the completions' width."""
+    torch.manual_seed(0)
+    lengths, completions = torch.randint(1, 12, (groups,)), torch.randint(0, 30, (groups * size,))
+    prompts = torch.randint(2, 200, (groups, 12)).repeat_interleave(size, dim=0)
+    order = torch.randperm(groups * size)
+    ids = torch.cat([prompts, torch.randint(2, 200, (groups * size, 30))], dim=1)[order]
+    starts, ends = 12 - lengths.repeat_interleave(size)[order], 12 + completions
+    columns = torch.arange(42)
+    return ids, ((columns >= starts[:, None]) & (columns < ends[:, None])).long(), 30
+
+
 @pytest.mark.parametrize("compute_entropy", [True, False])
-def test_log_probabilities_are_those_of_the_padded_batch(
-    tiny_model: Path, tmp_path: Path, compute_entropy: bool
+@pytest.mark.parametrize("way", ["shared prompts", "by length"])
+def test_log_probabilities_and_gradients_are_those_of_the_padded_batch(
+    tiny_model: Path, tmp_path: Path, compute_entropy: bool, way: str
 ) -> None:
     trainer = build(tiny_model, tmp_path, set())
-    torch.manual_seed(0)
-    prompts, completions = torch.randint(1, 12, (40,)), torch.randint(0, 30, (40,))
-    ids = torch.randint(2, 200, (40, 12 + 30))
-    columns = torch.arange(42)
-    mask = ((columns >= 12 - prompts[:, None]) & (columns < 12 + completions[:, None])).long()
-    scored = mask[:, 12:].bool()
-    ours = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 30, compute_entropy=compute_entropy)
-    trls = super(RaggedBatches, trainer)._get_per_token_logps_and_entropies(
-        trainer.model, ids, mask, 30, compute_entropy=compute_entropy
-    )
-    assert ours[0].shape == trls[0].shape == (40, 30)
-    torch.testing.assert_close(ours[0][scored], trls[0][scored])
-    assert (ours[1] is None) == (trls[1] is None) == (not compute_entropy)
+    ids, mask, width = padded_batch(groups=10, size=4)
+    scored = mask[:, -width:].bool()
+    ours = trainer._get_per_token_logps_and_entropies if way == "shared prompts" else trainer._by_length
+    arguments = (trainer.model, ids, mask, width)
+    found, gradients = {}, {}
+    for name, compute in (
+        (
+            "ours",
+            lambda: ours(*arguments, *([] if way == "shared prompts" else [256]), compute_entropy=compute_entropy),
+        ),
+        (
+            "trl",
+            lambda: super(RaggedBatches, trainer)._get_per_token_logps_and_entropies(
+                *arguments, compute_entropy=compute_entropy
+            ),
+        ),
+    ):
+        trainer.model.zero_grad()
+        logps, entropies, _ = found[name] = compute()
+        assert logps.shape == (40, width)
+        assert (entropies is not None) == compute_entropy
+        ((logps * torch.linspace(-1, 1, width)) * scored).sum().backward()
+        gradients[name] = [parameter.grad.clone() for parameter in trainer.model.parameters()]
+    torch.testing.assert_close(found["ours"][0][scored], found["trl"][0][scored])
+    torch.testing.assert_close(gradients["ours"], gradients["trl"], rtol=1e-4, atol=1e-5)
     if compute_entropy:
-        torch.testing.assert_close(ours[1][scored], trls[1][scored])
+        torch.testing.assert_close(found["ours"][1][scored], found["trl"][1][scored])
 
 
-@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=60), st.integers(1, 400))
-def test_chunks_hold_every_row_once_within_the_bound(lengths: list[tuple[int, int]], tokens: int) -> None:
-    prompts, completions = map(list, zip(*lengths, strict=True))
-    chunks = chunks_of_like_length(prompts, completions, tokens)
+def test_each_prompt_is_computed_once(tiny_model: Path, tmp_path: Path) -> None:
+    trainer = build(tiny_model, tmp_path, set())
+    ids, mask, width = padded_batch(groups=3, size=8)
+    tokens: list[int] = []
+    trainer.model.base_model.register_forward_pre_hook(
+        lambda _, __, kwargs: tokens.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, width)
+    prompts = {tuple(row[m.bool()].tolist()) for row, m in zip(ids[:, :-width], mask[:, :-width], strict=True)}
+    needed = sum(len(prompt) - 1 for prompt in prompts) + int(mask[:, -width:].sum()) + len(ids)
+    assert needed <= sum(tokens) < 1.3 * needed
+    assert sum(tokens) < 0.6 * ids.numel()
+
+
+@given(st.data(), st.integers(1, 60))
+def test_packing_holds_every_completion_once_within_the_bound(data: st.DataObject, most: int) -> None:
+    count = data.draw(st.integers(1, 20))
+    prompts = [data.draw(st.sampled_from([(1,), (1, 2), (3, 4, 5)])) for _ in range(count)]
+    completions = [tuple(data.draw(st.lists(st.integers(2, 9), max_size=6))) for _ in range(count)]
+    packed = pack(prompts, completions, most)
+    assert sorted(row for p in packed for row in p.rows) == [row for row in range(count) if completions[row]]
+    for p in packed:
+        assert [prompts[row] for row in p.rows] == [p.prompt] * len(p.rows)
+        assert [completions[row] for row in p.rows] == list(p.completions)
+        assert p.tokens <= most or len(p.rows) == 1
+
+
+@given(st.lists(st.integers(0, 100), max_size=60), st.integers(1, 400))
+def test_chunks_hold_every_row_once_within_the_bound(lengths: list[int], tokens: int) -> None:
+    chunks = list(chunks_of_like_length(lengths, tokens))
     assert sorted(row for chunk in chunks for row in chunk) == list(range(len(lengths)))
     for chunk in chunks:
-        padded = len(chunk) * (max(prompts[r] for r in chunk) + max(completions[r] for r in chunk))
-        assert padded <= tokens or len(chunk) == 1
+        assert len(chunk) * max(lengths[row] for row in chunk) <= tokens or len(chunk) == 1
