@@ -18,6 +18,7 @@ from rich.text import Text
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 MAX_TESTS = 3
+MAX_CHANGES = 20
 THEME = "ansi_dark"  # the terminal's own colours: readable on dark and on light
 
 Row = Mapping[str, Any]
@@ -32,7 +33,7 @@ def show_sample(console: Console, row: Row, *, with_prompt: bool = False) -> Non
     """One completion: what it is, its code, and up to ``MAX_TESTS`` failing tests."""
     console.print(Rule(style="dim"), Text(headline(row), style="bold"))
     if with_prompt:
-        console.print(Text(visible(row["prompt"]), style="dim"))
+        console.print(Text(visible(row["prompt"]), style="dim"), Rule("answer", style="dim", align="left"))
     console.print(code_view(row))
     if failing := [test for test in row["tests"] if test["status"] != "passed"]:
         console.print(tests_table(failing))
@@ -75,22 +76,40 @@ def tests_table(failing: Sequence[Row]) -> Table:
 def show_difference(
     console: Console, steps: Sequence[int], before: Sequence[Row], after: Sequence[Row], limit: int
 ) -> None:
-    """Which problems are answered better or worse at the second step, and how the code of up to ``limit`` changed."""
+    """Which problems are answered better or worse at the second step, and how the code of up to ``limit`` changed.
+
+    Of many changes, those that lost most and those that gained most.
+    """
     pairs = paired(before, after)
     changed = [(a, b) for a, b in pairs if (a["passed"], a["status"]) != (b["passed"], b["status"])]
-    changed.sort(key=lambda pair: pair[1]["passed"] / pair[1]["total"] - pair[0]["passed"] / pair[0]["total"])
+    changed.sort(key=gain)
     table = Table(title=f"step {steps[0]} against step {steps[1]}", title_justify="left")
     for heading in ("problem", "level", f"step {steps[0]}", f"step {steps[1]}"):
         table.add_column(heading)
-    for a, b in changed:
-        style = "green" if b["passed"] / b["total"] > a["passed"] / a["total"] else "red"
+    for a, b in both_ends(changed, MAX_CHANGES):
+        style = "green" if gain((a, b)) > 0 else "red"
         table.add_row(Text(visible(a["problem_id"])), a["level"], outcome(a), outcome(b), style=style)
     console.print(table)
-    console.print(f"{len(changed)} of {len(pairs)} completions changed their outcome", style="dim")
-    for a, b in changed[:limit]:
+    better, worse = sum(gain(pair) > 0 for pair in changed), sum(gain(pair) < 0 for pair in changed)
+    left_out = f"; {len(changed) - MAX_CHANGES} changes are not shown" if len(changed) > MAX_CHANGES else ""
+    console.print(f"{better} better, {worse} worse, of {len(pairs)} completions{left_out}", style="dim")
+    for a, b in both_ends(changed, limit):
         change = Text(visible(f"{a['problem_id']}: {outcome(a)} -> {outcome(b)}"), style="bold")
         console.print(Rule(style="dim"), change)
         console.print(Syntax(code_difference(a, b), "diff", theme=THEME, background_color="default"))
+
+
+def gain(pair: tuple[Row, Row]) -> float:
+    """Change of the share of tests passed."""
+    before, after = pair
+    return after["passed"] / after["total"] - before["passed"] / before["total"]
+
+
+def both_ends(changed: list[tuple[Row, Row]], count: int) -> list[tuple[Row, Row]]:
+    """The first and last ones of a sorted list, ``count`` in all."""
+    if len(changed) <= count:
+        return changed
+    return changed[: (count + 1) // 2] + changed[len(changed) - count // 2 :]
 
 
 def paired(before: Sequence[Row], after: Sequence[Row]) -> list[tuple[Row, Row]]:

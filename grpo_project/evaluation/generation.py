@@ -183,7 +183,7 @@ class Generator:
         """Token ids of rendered prompts, the same as TRL's in training."""
         # A rendered conversation holds its special tokens already; plain text gets the tokenizer's.
         special = not has_chat_template(self.tokenizer)
-        return self.tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
+        return self.tokenizer(list(prompts), add_special_tokens=special, verbose=False)["input_ids"]
 
     def pad(self, prompts: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """``input_ids`` and ``attention_mask``, (B, T), padded on the left."""

@@ -37,7 +37,7 @@ def comparison_table(first: EvaluationResult, second: EvaluationResult, names: S
         change = paired_change(list(before.values()), [after[key] for key in before])
         p_value = paired_p_value(list(before.values()), [after[key] for key in before])
         sides = (interval(result.intervals[name]) for result in (first, second))
-        table.add_row(label(name), *sides, signed(change), f"{p_value:.3f}")
+        table.add_row(label(name), *sides, signed(change), probability(p_value))
     return table
 
 
@@ -70,3 +70,7 @@ def interval(estimate: Estimate) -> str:
 
 def signed(estimate: Estimate) -> str:
     return f"{estimate.mean:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+
+
+def probability(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"

@@ -118,12 +118,26 @@ def test_two_evaluations_are_compared_problem_by_problem(tmp_path, capsys):
         ],
     )
     printed = show(capsys, tmp_path, "--diff", 0, 25)
-    assert "2 of 3 completions changed their outcome" in printed
+    assert "1 better, 1 worse, of 3 completions" in printed
     assert "learned: failed 0/1 -> passed 1/1" in printed
     assert "+    return x + 1" in printed
     assert "same" not in printed
     assert main(["samples", str(tmp_path), "--diff", "0", "30"]) == 2
     assert "no evaluation of step 30 fits; there are steps 0, 25" in capsys.readouterr().err
+
+
+def test_of_many_changes_the_greatest_losses_and_gains_are_shown(tmp_path, capsys):
+    store = EvaluationStore(tmp_path, 0)
+    names = [f"problem-{i:02d}" for i in range(40)]
+    store.write(0, [record(name, i < 15, "def f(x): return 1") for i, name in enumerate(names)])
+    store.write(25, [record(name, i >= 15, "def f(x): return 2") for i, name in enumerate(names)])
+    printed = show(capsys, tmp_path, "--diff", 0, 25, "--limit", 2)
+    assert "25 better, 15 worse, of 40 completions; 20 changes are not shown" in printed
+    assert sum(f"│ {name} " in printed for name in names[:15]) == 10
+    assert sum(f"│ {name} " in printed for name in names[15:]) == 10
+    assert "problem-00: passed 1/1 -> failed 0/1" in printed
+    assert "problem-39: failed 0/1 -> passed 1/1" in printed
+    assert printed.count("->") == 2
 
 
 def test_evaluations_can_be_looked_at_as_well(tmp_path, capsys):

@@ -1,6 +1,7 @@
 import pytest
 
 from grpo_project.evaluation.result import CompletionRecord, EvaluationResult, compiled
+from grpo_project.evaluation.tables import probability
 from grpo_project.problems.problem import CallTest, Problem
 from grpo_project.verifier import Job, Status, Verdict, Verifier
 
@@ -109,3 +110,7 @@ def test_what_the_verifier_says_tells_whether_the_code_compiles():
     with Verifier(workers=1) as verifier:
         verdicts = verifier.verify_many([Job(problem, code) for code in expected])
     assert [compiled(verdict) for verdict in verdicts] == list(expected.values())
+
+
+def test_a_tiny_p_value_is_not_shown_as_impossible():
+    assert [probability(p) for p in (0.0001, 0.0005, 0.0312, 1.0)] == ["< 0.001", "0.001", "0.031", "1.000"]
