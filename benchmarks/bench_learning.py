@@ -36,14 +36,16 @@ Run = dict[str, Any]
 Point = tuple[int, float, int, float, list[float]]
 PLAIN = {"per_device_train_batch_size": 64, "num_generations": 8, "max_steps": 150}
 CONTESTANTS: dict[str, dict[str, Any]] = {
-    "trl 2e-4": PLAIN | {"learning_rate": 2e-4},
     "trl 4e-4": PLAIN | {"learning_rate": 4e-4},
     "trl 8e-4": PLAIN | {"learning_rate": 8e-4},
+    "trl 1.2e-3": PLAIN | {"learning_rate": 1.2e-3},
     "trl recipe": {},
     "uniform": {},
     "ours": {},
 }
-EVALUATE_AT = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100, 110, 120, 135, 150, 175, 200, 225, 250)
+EVALUATE_AT = (10, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100, 125, 150, 200, 250)
+STOPPED_AT = {"trl recipe": 100}
+"""Optimizer steps after which a contestant need not go on; its learning rate is scheduled for all of the recipe's."""
 SHOWN = ("learning_rate", "lr_scheduler_type", "warmup_steps", "num_generations", "per_device_train_batch_size")
 
 
@@ -80,7 +82,7 @@ def train(name: str, seed: int, scratch: str) -> Run:
             trainer = plain_trainer(model, tokenizer, args, verifier)
         else:
             trainer = our_trainer(model, tokenizer, args, verifier, curriculum=name == "ours")
-        curve = curve_callback(model, tokenizer, verifier, args.per_device_train_batch_size)
+        curve = curve_callback(model, tokenizer, verifier, args.per_device_train_batch_size, STOPPED_AT.get(name))
         trainer.add_callback(curve)
         trainer.train()
     return {"contestant": name, "seed": seed, "points": curve.points, "settings": {k: settings.get(k) for k in SHOWN}}
@@ -136,7 +138,7 @@ def our_trainer(model: Any, tokenizer: Any, args: Any, verifier: Any, curriculum
     )
 
 
-def curve_callback(model: Any, tokenizer: Any, verifier: Any, completions_a_step: int) -> Any:
+def curve_callback(model: Any, tokenizer: Any, verifier: Any, completions_a_step: int, stop_at: int | None) -> Any:
     """A callback that measures held-out pass rates into ``points``; it leaves model and random state as they were."""
     from transformers import TrainerCallback
 
@@ -168,6 +170,7 @@ def curve_callback(model: Any, tokenizer: Any, verifier: Any, completions_a_step
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step in EVALUATE_AT or state.global_step == state.max_steps:
                 self.measure(state.global_step)
+            control.should_training_stop |= state.global_step == stop_at
 
     return Curve()
 
