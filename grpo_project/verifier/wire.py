@@ -8,6 +8,7 @@ import struct
 
 _LENGTH = struct.Struct("!I")
 _CHUNK = 1 << 18
+_ORDER = 1 << 14  # what most orders fit in: room for more would have to be mapped first
 
 
 class TooLong(Exception):
@@ -39,7 +40,7 @@ def read(descriptor: int) -> bytes | None:
     """``receive`` for a bare descriptor whose other end sends no further frame before this one is answered."""
     data = bytearray()
     while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
-        part = os.read(descriptor, _CHUNK)
+        part = os.read(descriptor, _CHUNK if data else _ORDER)
         if not part:
             return None
         data += part

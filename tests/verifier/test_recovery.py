@@ -115,18 +115,21 @@ def test_verdicts_are_right_while_workers_are_killed(verifier):
 
 
 @pytest.mark.parametrize("isolation", ["namespaces", "landlock"])
-def test_a_candidate_ends_with_its_zygote(isolation):
-    """Its CPU limit, a minute here, is not what ends it."""
+def test_a_candidate_ends_with_its_zygote_and_the_judge_goes_on(isolation):
+    """The candidate's CPU limit, a minute here, is not what ends it."""
     problem = dataclasses.replace(PROBLEM, time_limit_s=60.0)
     with Verifier(workers=1, isolation=isolation, cache=False) as verifier:
         server = server_of(verifier)
         zygote = descendants(server)[-1]
+        judge = parent_of(zygote)
         stream = verifier.stream([Job(problem, "def clip(*a):\n    while True: pass\n")])
         deadline = time.monotonic() + 20
         while not (candidates := [pid for pid in descendants(zygote) if cpu_ticks(pid) > 0]):
             assert time.monotonic() < deadline
         os.kill(zygote, signal.SIGKILL)
         assert gone(candidates)
+        while not set(descendants(judge)) - {zygote, *candidates}:  # the next attempt, by the same judge
+            assert time.monotonic() < deadline
         del stream
 
 
