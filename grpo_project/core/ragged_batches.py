@@ -10,7 +10,7 @@ Letters: B rows of a batch, P prompt tokens (left-padded), C completion tokens (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ class RaggedBatches(GRPOTrainer):
     """Set ``ragged`` to ``False`` for TRL's own way."""
 
     ragged = True
+    on_completion: Callable[[int, list[int]], None] | None = None
+    """Told as ``(row, ids)`` that a completion has ended, while others of the batch are still being sampled."""
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, *args: Any, **kwargs: Any
@@ -39,7 +41,7 @@ class RaggedBatches(GRPOTrainer):
         with unwrap_model_for_generation(
             self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs
         ) as model:
-            return sampling.sample(model, prompt_ids, self.generation_config), None
+            return sampling.sample(model, prompt_ids, self.generation_config, self.on_completion), None
 
     def _samples_itself(self) -> bool:
         others = self.use_vllm or self.use_transformers_continuous_batching

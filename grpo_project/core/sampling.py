@@ -10,7 +10,7 @@ Letters: B completions, P different prompts, T prompt tokens (left-padded), C ge
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -47,11 +47,17 @@ def understands(model: Any, generation_kwargs: dict[str, Any]) -> bool:
 
 
 @torch.no_grad()
-def sample(model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> list[list[int]]:
+def sample(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    on_end: Callable[[int, list[int]], None] | None = None,
+) -> list[list[int]]:
     """Sample a completion of each of the B ``prompts`` (token ids); equal ones may come several times.
 
     Returns B lists of at most ``config.max_new_tokens`` ids, the end token included where it came. Random numbers come
-    from torch's state for the model's device.
+    from torch's state for the model's device. ``on_end(place, ids)`` is called as soon as a completion has its end
+    token, while the others go on.
     """
     device = model.device
     different = list(dict.fromkeys(map(tuple, prompts)))
@@ -65,7 +71,8 @@ def sample(model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfi
     cache.batch_select_indices(rows)
     logits, mask, position = logits[rows], mask[rows], positions[rows, -1:]
     warp = _warpers(config)
-    ends = torch.as_tensor(config.eos_token_id, device=device)
+    ends = torch.as_tensor(config.eos_token_id, device=device).reshape(-1)
+    ending = set(ends.tolist())
     running = torch.arange(len(prompts), device=device)  # which completion a row of the batch belongs to
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     tokens: list[list[int]] = [[] for _ in prompts]
@@ -74,6 +81,8 @@ def sample(model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfi
         for row, token, over in zip(running.tolist(), chosen[:, 0].tolist(), ended.tolist(), strict=True):
             if not over:
                 tokens[row].append(token)
+                if on_end is not None and token in ending:
+                    on_end(row, tokens[row])
         ended |= torch.isin(chosen[:, 0], ends)
         left = len(ended) - int(ended.sum())
         if left == 0 or count == config.max_new_tokens:

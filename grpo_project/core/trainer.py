@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,7 +50,7 @@ class Judge(Protocol):
     """Judges completions; raises ``SandboxError`` when it can't."""
 
     def stream(self, jobs: Sequence[Job]) -> Iterable[Verdict]:
-        """Verdicts as they are done, told apart by ``job_id``."""
+        """Verdicts as they are done, told apart by ``job_id``. The work begins now, elsewhere."""
 
 
 RolloutListener = Callable[[int, list[list[Rollout]]], None]
@@ -57,7 +58,10 @@ RolloutListener = Callable[[int, list[list[Rollout]]], None]
 
 
 class VerifiedReward:
-    """The reward function given to TRL: judge each completion and turn its verdict into a number."""
+    """The reward function given to TRL: judge each completion and turn its verdict into a number.
+
+    The judge can begin with a completion while others are still being generated.
+    """
 
     def __init__(self, judge: Judge, reward: RewardFunction, check_stop: Callable[[], None]) -> None:
         self.judge = judge
@@ -65,13 +69,27 @@ class VerifiedReward:
         self.check_stop = check_stop
         self.__name__ = reward.__name__  # TRL's name for its metrics: rewards/<name>/mean
         self.verdicts: list[Verdict] = []  # of the latest call, in order
+        self._begun: dict[str, Iterable[Verdict]] = {}
+
+    def begin(self, problem: Problem, completion: str) -> None:
+        """Judge a completion in the background: it will be asked for by the next call, unless training stops."""
+        job = Job(problem, completion)
+        if job.id not in self._begun:
+            self._begun[job.id] = self.judge.stream([job])
+
+    def forget(self) -> None:
+        """Nobody will ask for what was begun."""
+        self._begun = {}
 
     def __call__(self, completions: list[Any], problem: list[Problem], **_: Any) -> list[float]:
         jobs = [Job(p, completion_text(c)) for p, c in zip(problem, completions, strict=True)]
+        begun = [self._begun[name] for name in dict.fromkeys(job.id for job in jobs) if name in self._begun]
+        rest = self.judge.stream([job for job in jobs if job.id not in self._begun])
         verdicts: dict[str, Verdict] = {}
-        for verdict in self.judge.stream(jobs):
+        for verdict in chain(*begun, rest):
             verdicts[verdict.job_id] = verdict
             self.check_stop()
+        self.forget()
         self.verdicts = [verdicts[job.id] for job in jobs]
         return [self.reward(verdict) for verdict in self.verdicts]
 
@@ -148,7 +166,14 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
     def _roll_out(self, count: int) -> tuple[Batch, list[list[Rollout]]]:
         """Draw problems, generate and judge: this rank's ``count`` rows, and the groups of all ranks."""
         rows = self._draw_inputs(count)
+
+        def begin(row: int, ids: list[int]) -> None:
+            self.verified_reward.begin(rows[row]["problem"], self._tokenizer.decode(ids, skip_special_tokens=True))
+
+        self.verified_reward.forget()  # of a step that was stopped
+        self.on_completion = begin
         batch = super()._generate_and_score_completions(rows)
+        self.on_completion = None
         ended = torch.isin(batch["completion_ids"], torch.tensor(self.eos_token_ids, device=self.args.device))
         groups = self._grouped_rollouts(rows, truncated=(~ended.any(dim=1)).tolist())
         if self.on_rollouts is not None:

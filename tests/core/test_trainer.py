@@ -175,6 +175,32 @@ def test_redrawing_is_bounded(tiny_model: Path, tmp_path: Path) -> None:
     assert next(row for row in trainer.state.log_history if "loss" in row)["resampled_groups"] == 8
 
 
+def test_completions_are_handed_in_as_they_end(tiny_model: Path, tmp_path: Path) -> None:
+    """The judge has the short ones before the model is called for the last time, and nothing is judged twice."""
+    trainer = build(tiny_model, tmp_path, set(), max_completion_length=40)
+    with torch.no_grad():
+        trainer.model.get_output_embeddings().weight[1] = 0.3  # ends soon
+    events: list[str] = []
+    trainer.model.register_forward_pre_hook(lambda *_: events.append("model"))
+    judge = trainer.verified_reward.judge
+    stream, judged = judge.stream, []
+
+    def spy(jobs: Sequence[Job]) -> Iterator[Verdict]:
+        events.extend("judge" for _ in jobs)
+        judged.extend(job.id for job in jobs)
+        return stream(jobs)
+
+    judge.stream = spy
+    trainer.model.train()
+    torch.manual_seed(0)
+    trainer._generate_and_score_completions([{}] * 16)
+    assert events.index("judge") < len(events) - events[::-1].index("model") - 1
+    assert len(judged) == len(set(judged))
+    rollouts = [rollout for group in trainer.judged[0] for rollout in group]
+    assert len({(r.problem.id, r.completion) for r in rollouts}) == len(judged)
+    assert [r.verdict.job_id for r in rollouts] == [Job(r.problem, r.completion).id for r in rollouts]
+
+
 def test_prompts_keep_their_padding_on_the_left_and_completions_on_the_right() -> None:
     short = {
         "prompt_ids": torch.tensor([[0, 5]]),
