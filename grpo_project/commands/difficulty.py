@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grpo_project.curriculum.difficulty import graded
 from grpo_project.errors import ConfigError, DataError
-from grpo_project.problems.problem import LEVELS, MAX_COMPLEXITY, Problem
+from grpo_project.problems.problem import LEVELS, Problem
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
     evaluate.check(sampling)
     console = Console()
     result = evaluate.evaluate_model(sampling, model, tuple(problems), console)
-    graded = grade(problems, result, by_fifths=args.levels == "fifths")
-    write_problems(graded, args.write)
-    console.print(level_table(graded))
-    console.print(f"{len(graded)} problems: {args.write}", highlight=False)
+    measured = grade(problems, result, by_fifths=args.levels == "fifths")
+    write_problems(measured, args.write)
+    console.print(level_table(measured))
+    console.print(f"{len(measured)} problems: {args.write}", highlight=False)
     return 0
 
 
@@ -77,31 +78,27 @@ def grade(problems: Sequence[Problem], result: EvaluationResult, *, by_fifths: b
     Raises:
         DataError: a problem has no samples.
     """
-    from grpo_project.problems.native import level_of
-
     scores = {score.problem_id: score for score in result.scores}
     without = [problem.id for problem in problems if problem.id not in scores]
     if without:
         raise DataError(f"{len(without)} problems have no samples, among them {without[0]}; evaluate them again")
-    graded = []
-    for problem in problems:
-        score = scores[problem.id]
-        complexity = round(MAX_COMPLEXITY * (1 - (score.solved + 0.5) / (score.samples + 1)), 2)
-        graded.append(replace(problem, complexity=complexity, level=level_of(complexity)))
+    found = [graded(p, scores[p.id].solved, scores[p.id].samples) for p in problems]
     if not by_fifths:
-        return graded
+        return found
     # Among equally often solved problems, those with more tests passed are the easier ones.
-    order = sorted(range(len(graded)), key=lambda i: (graded[i].complexity, -scores[graded[i].id].pass_rate, i))
+    order = sorted(range(len(found)), key=lambda i: (found[i].complexity, -scores[found[i].id].pass_rate, i))
     for rank, i in enumerate(order):
-        graded[i] = replace(graded[i], level=LEVELS[rank * len(LEVELS) // len(graded)])
-    return graded
+        found[i] = replace(found[i], level=LEVELS[rank * len(LEVELS) // len(found)])
+    return found
 
 
-def level_table(graded: Sequence[Problem]) -> Table:
+def level_table(problems: Sequence[Problem]) -> Table:
     from rich.table import Table
 
     table = Table("level", "problems", "complexity", title="Difficulty")
     for level in LEVELS:
-        found = [problem.complexity for problem in graded if problem.level == level and problem.complexity is not None]
+        found = [
+            problem.complexity for problem in problems if problem.level == level and problem.complexity is not None
+        ]
         table.add_row(level, str(len(found)), f"{min(found):.1f} to {max(found):.1f}" if found else "")
     return table

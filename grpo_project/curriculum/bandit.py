@@ -47,6 +47,8 @@ class BanditSampler:
         return [self.floor / arms + (1.0 - self.floor) * weight / total if weight else 0.0 for weight in weights]
 
     def observe(self, draw: Draw, outcome: Outcome) -> None:
+        if not draw.probe:  # drawn by somebody else, for no arm
+            return
         self._values[draw.stage] += self.learning_rate * (outcome.mean_abs_advantage - self._values[draw.stage])
 
     def metrics(self, current: int) -> dict[str, float]:

@@ -14,8 +14,9 @@ from typing import Any
 from grpo_project.curriculum.decision import Decision
 from grpo_project.curriculum.diagnosis import Alarm, Diagnosis, GroupResult
 from grpo_project.curriculum.gate import Gate
+from grpo_project.curriculum.pools import Pools
 from grpo_project.curriculum.progress import Progress
-from grpo_project.curriculum.sampler import Draw, Outcome, Sampler
+from grpo_project.curriculum.sampler import ALL, Draw, Outcome, Sampler
 from grpo_project.curriculum.settings import CurriculumSettings, OnStall
 from grpo_project.curriculum.stages import Stage, batch_shares, rates_by_stage
 from grpo_project.errors import CheckpointError
@@ -50,29 +51,46 @@ class Curriculum:
         self.settings = settings
         self.stages = settings.all_stages
         self._index_of = {problem.id: i for i, problem in enumerate(problems)}
-        self._pools = [[i for i, p in enumerate(problems) if stage.selects(p)] for stage in self.stages]
-        self._sizes = [len(pool) for pool in self._pools]
-        self._sampler: Sampler = settings.build_sampler(self._pools, problems)
+        self._pools = Pools(problems, self.stages, seed)
+        self._sampler: Sampler = settings.build_sampler(self._pools.of_stage, problems)
         self._gate: Gate = settings.build_gate(expects_evaluations=evaluation_interval > 0)
         self._rng = Random(seed)
         self._diagnosis = Diagnosis(evaluation_interval)
-        self._progress = Progress(settings, self._sizes, self._gate, self._diagnosis, threshold, on_stall)
+        self._progress = Progress(settings, self._pools, self._gate, self._diagnosis, threshold, on_stall)
         self._pending: deque[Draw] = deque(maxlen=MAX_PENDING)
         self._reviews_itself = evaluation_interval == 0
         self._reviewed_at = 0
         self._evaluations = 0
         self._performance: float | None = None
         self._batch_levels: dict[str, float] = {}
-        self._report_selection()
+        self._told_empty: list[str] = []
+        self._told_outside = 0
+        self._report_selection(0)
 
     # Drawing
 
     def draw(self, n: int) -> list[Problem]:
         """The problems of the next ``n`` groups."""
-        shares = batch_shares(self.stages, self._sizes, self._progress.current)
-        draws = [self._sampler.draw(shares, self._rng) for _ in range(n)]
+        self._pools.hand_out_again()
+        shares = batch_shares(self.stages, self._pools.sizes, self._progress.current)
+        draws = [self._draw_unsorted() or self._draw_sorted(shares) for _ in range(n)]
         self._pending.extend(draws)
-        return [self.problems[draw.problem] for draw in draws]
+        return [self._pools.problem(draw.problem) for draw in draws]
+
+    def _draw_unsorted(self) -> Draw | None:
+        """A problem to be sorted, if it is the turn of one."""
+        if not self._pools.unsorted or self.settings.sampler == "uniform":
+            return None
+        is_needed = not self._pools.sizes[self._progress.current]
+        if not is_needed and self._rng.random() >= self.settings.sorting_share:
+            return None
+        problem = self._pools.next_unsorted()
+        return None if problem is None else Draw(problem, ALL, False)
+
+    def _draw_sorted(self, shares: Sequence[float]) -> Draw:
+        if any(shares) or self.settings.sampler == "uniform":
+            return self._sampler.draw(shares, self._rng)
+        return Draw(self._rng.randrange(len(self.problems)), ALL, False)  # no stage has a problem, or not yet
 
     # Observing
 
@@ -84,9 +102,10 @@ class Curriculum:
         Raises:
             ValueError: a result is of a problem that is not a training problem.
         """
+        self._count_levels(results)
         for result in results:
             self._observe_group(result)
-        self._count_levels(results)
+        self._report_selection(step)
         self._diagnosis.observe_rollouts(step, self.stage.name, results)
         decision = self._progress.after_rollouts(step)
         if decision is None and self._reviews_itself and step - self._reviewed_at >= REVIEW_STEPS:
@@ -113,16 +132,19 @@ class Curriculum:
         """Take in an evaluation of ``n`` held-out problems and decide.
 
         ``by_level`` gives ``(pass rate, problems)`` for each level; ``by_problem`` gives each problem's pass rate,
-        which stages that select by complexity or tags need. An evaluation that knows of no stage's problems counts,
-        as a whole, for the current stage. A ``pass_rate`` of None is an evaluation that failed to measure.
+        which stages that select by complexity or tags need. An evaluation that knows of no stage's problems is all
+        that the threshold gate has for the current stage; the confident gate then goes by rollouts. A ``pass_rate``
+        of None is an evaluation that failed to measure.
         """
         self._evaluations += 1
         results = None if by_problem is None else list(by_problem)
         found = {} if pass_rate is None else rates_by_stage(self.stages, pass_rate, n, by_level or {}, results)
         if pass_rate is not None and all(self.stages[index].threshold is None for index in found):
-            found[self._progress.current] = (pass_rate, n)
-        for index, (stage_rate, count) in found.items():
-            self._gate.add_evaluation(index, stage_rate, count)
+            self._gate.add_unlabelled_evaluation(self._progress.current, pass_rate, n)
+            found = {self._progress.current: (pass_rate, n)}
+        else:
+            for index, (stage_rate, count) in found.items():
+                self._gate.add_evaluation(index, stage_rate, count)
         self._gate.end_evaluation()
         rate = found[self._progress.current][0] if self._progress.current in found else None
         self._performance = pass_rate if rate is None else rate
@@ -167,6 +189,8 @@ class Curriculum:
             "curriculum/threshold": self.threshold,
             "curriculum/zero_variance_share": self._diagnosis.zero_variance_share,
         }
+        if self._pools.to_sort:
+            found["curriculum/unsorted_problems"] = float(self._pools.unsorted)
         if last := self._progress.last:
             found["curriculum/evidence"] = last.evidence
             found["curriculum/evidence_count"] = last.count
@@ -189,6 +213,7 @@ class Curriculum:
             "problems": len(self.problems),
             "rng": [version, list(internal), gauss],
             "gate": self._gate.state_dict(),
+            "pools": self._pools.state_dict(),
             "sampler": self._sampler.state_dict(),
             "diagnosis": self._diagnosis.state_dict(),
             "progress": self._progress.state_dict(),
@@ -197,6 +222,8 @@ class Curriculum:
             "evaluations": self._evaluations,
             "performance": self._performance,
             "batch_levels": dict(self._batch_levels),
+            "told_empty": list(self._told_empty),
+            "told_outside": self._told_outside,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -214,6 +241,7 @@ class Curriculum:
         version, internal, gauss = state["rng"]
         self._rng.setstate((version, tuple(internal), gauss))
         self._gate.load_state_dict(state["gate"])
+        self._pools.load_state_dict(state["pools"])
         self._sampler.load_state_dict(state["sampler"])
         self._diagnosis.load_state_dict(state["diagnosis"])
         self._progress.load_state_dict(state["progress"])
@@ -222,6 +250,8 @@ class Curriculum:
         self._evaluations = state["evaluations"]
         self._performance = state["performance"]
         self._batch_levels = dict(state["batch_levels"])
+        self._told_empty = list(state["told_empty"])
+        self._told_outside = state["told_outside"]
 
     # Inside
 
@@ -229,50 +259,56 @@ class Curriculum:
         """What must be the same for a state to fit."""
         return [self.settings.gate, self.settings.sampler, *(stage.name for stage in self.stages)]
 
-    def _observe_group(self, result: GroupResult) -> None:
+    def _index(self, result: GroupResult) -> int:
         if result.problem_id not in self._index_of:
             raise ValueError(f"{result.problem_id!r} is not a training problem of this curriculum")
-        problem = self._index_of[result.problem_id]
+        return self._index_of[result.problem_id]
+
+    def _observe_group(self, result: GroupResult) -> None:
+        problem = self._index(result)
         draw = next((d for d in self._pending if d.problem == problem), None)
         if draw is None:  # drawn by somebody else: good for the sampler's estimates, no evidence for the gate
-            draw = Draw(problem, self._progress.current, False)
+            draw = Draw(problem, ALL, False)
         else:
             self._pending.remove(draw)
         self._sampler.observe(draw, outcome_of(result))
         if draw.probe:
             for index in self._stages_probed(draw):
                 self._gate.add_rollout(index, result.pass_rate)
+        self._pools.sort(problem, result.solved, len(result.statuses))
 
     def _stages_probed(self, draw: Draw) -> list[int]:
         """A uniform draw from all problems is also a uniform draw from each stage that holds the problem."""
-        if self._sizes[draw.stage] < len(self.problems):
+        if draw.stage != ALL and self._pools.sizes[draw.stage] < len(self.problems):
             return [draw.stage]
-        return [i for i, stage in enumerate(self.stages) if stage.selects(self.problems[draw.problem])]
+        problem = self._pools.problem(draw.problem)
+        return [i for i, stage in enumerate(self.stages) if stage.selects(problem)]
 
     def _count_levels(self, results: Sequence[GroupResult]) -> None:
-        levels = [self.problems[self._index_of[result.problem_id]].level for result in results]
+        levels = [self._pools.problem(self._index(result)).level for result in results]
         present = [level for level in (*LEVELS, "unknown") if level in levels or level in self._batch_levels]
         self._batch_levels = {level: levels.count(level) / len(levels) for level in present} if levels else {}
 
-    def _report_selection(self) -> None:
-        """Alarms for stages without problems and problems without a stage."""
+    def _report_selection(self, step: int) -> None:
+        """Alarms for stages without problems and problems without a stage, when there is something new to tell."""
+        total, unsorted = len(self.problems), self._pools.unsorted
+        outside = self._pools.outside_at_start if unsorted else self._pools.outside  # told again when all are sorted
+        empty = [stage.name for i, stage in enumerate(self.stages) if not self._pools.may_have_problems(i)]
         remedy = "Give problems a level or complexity (`grpo difficulty`), or choose stages by --curriculum_config."
-        empty = [stage.name for stage, size in zip(self.stages, self._sizes, strict=True) if not size]
-        if self.stage.threshold is None:
-            cause = (
-                f"None of the {len(self.problems)} training problems belongs to a stage: all are drawn from the start."
-            )
-            self._diagnosis.raise_alarm("unstaged_problems", 0, cause, remedy)
-            return
-        if empty:
-            cause = f"No training problem belongs to stage {', '.join(empty)}: skipped."
-            self._diagnosis.raise_alarm("empty_stage", 0, cause, remedy)
-        pools = [pool for stage, pool in zip(self.stages, self._pools, strict=True) if stage.threshold is not None]
-        outside = len(self.problems) - len(set().union(*pools))
-        if outside:
-            when = "before the mixed stage" if self.stages[-1].threshold is None else "at all"
-            cause = f"{outside} of {len(self.problems)} training problems belong to no stage and are not drawn {when}."
-            self._diagnosis.raise_alarm("unstaged_problems", 0, cause, remedy)
+        if outside != self._told_outside:
+            self._told_outside = outside
+            when = "before the mixed stage" if self.stages[-1].is_mixed else "at all"
+            cause = f"{outside} of {total} training problems belong to no stage and are not drawn {when}."
+            if outside == total:
+                cause = f"None of the {total} training problems belongs to a stage: all are drawn."
+            self._diagnosis.clear("unstaged_problems")
+            self._diagnosis.raise_alarm("unstaged_problems", step, cause, remedy)
+        if empty != self._told_empty and outside < total:
+            self._told_empty = empty
+            so_far = f" so far ({unsorted} are not sorted yet)" if unsorted else ""
+            cause = f"No training problem belongs to stage {', '.join(empty)}{so_far}: skipped."
+            self._diagnosis.clear("empty_stage")
+            self._diagnosis.set_condition("empty_stage", bool(empty), step, cause, remedy)
 
 
 def outcome_of(result: GroupResult) -> Outcome:

@@ -30,7 +30,10 @@ class Decision:
     missing: str
     """What is missing to advance; empty if nothing."""
     cause: str = "gate"
-    """What decided: ``gate``, ``max_steps``, ``regression``, or the action of ``--on_stall`` that was taken."""
+    """What decided: ``gate``, ``max_steps``, ``regression``, ``empty`` (the stage has no problems), or the action of
+    ``--on_stall`` that was taken."""
+    unsorted: int = 0
+    """Training problems without a level that wait to be sorted."""
 
     def to_event(self) -> dict[str, Any]:
         """For the journal: plain JSON values."""
@@ -41,11 +44,14 @@ class Decision:
     @classmethod
     def from_event(cls, event: dict[str, Any]) -> Decision:
         """The inverse of ``to_event``; what a journal adds to an event is left aside."""
-        values = {item.name: event[item.name] for item in fields(cls)}
+        values = {item.name: event[item.name] for item in fields(cls) if item.name in event}
         return cls(**{**values, "interval": tuple(values["interval"]) if values["interval"] else None})
 
     def explain(self) -> str:
-        """Why training is where this decision left it, in a sentence."""
+        """Why training is where this decision left it, in a sentence or two."""
+        return self._explain_stage() + describe_unsorted(self.unsorted)
+
+    def _explain_stage(self) -> str:
         evidence = describe_evidence(self.evidence, self.interval, self.count)
         if self.next_stage != self.stage:
             return f"In stage {self.next_stage} since step {self.step}, because {self.reason} ({evidence})."
@@ -61,3 +67,8 @@ def describe_evidence(evidence: float | None, interval: tuple[float, float] | No
         return "no evidence yet"
     bounds = f"{interval[0]:.2f} to {interval[1]:.2f}, " if interval else ""
     return f"pass rate {evidence:.2f} ({bounds}from {count:.0f} results)"
+
+
+def describe_unsorted(unsorted: int) -> str:
+    """`` 30 problems without a level are not sorted yet.``, or nothing."""
+    return f" {unsorted:,} problems without a level are not sorted yet." if unsorted else ""

@@ -41,6 +41,11 @@ class GroupResult:
         return sum(rates) / len(rates)
 
     @property
+    def solved(self) -> int:
+        """How many completions passed every test."""
+        return sum(status is Status.PASSED for status in self.statuses)
+
+    @property
     def varied(self) -> bool:
         """Whether the rewards differ; without that the group has no gradient."""
         return max(self.rewards) - min(self.rewards) > SAME_REWARD

@@ -39,6 +39,9 @@ class Gate(Protocol):
     def add_evaluation(self, index: int, pass_rate: float, n: int) -> None:
         """The mean pass rate of ``n`` held-out problems of the stage."""
 
+    def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
+        """The mean pass rate of ``n`` held-out problems of no stage, while stage ``index`` is trained."""
+
     def end_evaluation(self) -> None:
         """An evaluation is complete: its results on all stages have been added."""
 
@@ -77,6 +80,9 @@ class ThresholdGate:
 
     def add_evaluation(self, index: int, pass_rate: float, n: int) -> None:
         self._evaluations[index].append(pass_rate)
+
+    def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
+        self.add_evaluation(index, pass_rate, n)  # all there is to go by
 
     def end_evaluation(self) -> None:
         pass
@@ -175,6 +181,11 @@ class ConfidentGate:
             if weight > 0.0:
                 evidence.add(value, weight, held_out=True)
         evidence.drop_oldest(self.memory)
+
+    def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
+        """It says nothing about the pass rate of any stage; the rollouts decide."""
+        for evidence in self._evidence:
+            evidence.evaluations += 1
 
     def end_evaluation(self) -> None:
         ordinal = self._next_ordinal()

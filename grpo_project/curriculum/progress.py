@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from grpo_project.curriculum.decision import Action, Decision, describe_evidence
+from grpo_project.curriculum.decision import Action, Decision, describe_evidence, describe_unsorted
 from grpo_project.curriculum.diagnosis import Diagnosis
 from grpo_project.curriculum.gate import Gate
+from grpo_project.curriculum.pools import Pools
 from grpo_project.curriculum.settings import CurriculumSettings
 from grpo_project.curriculum.stages import Stage
 from grpo_project.curriculum.stall import Stall
@@ -17,8 +17,8 @@ from grpo_project.errors import ConfigError
 class Progress:
     """The current stage. The gate has the evidence; this asks it, and acts.
 
-    ``sizes`` says how many problems each stage has; stages without any are skipped. ``threshold`` overrides those of
-    all stages, ``on_stall`` that of the settings.
+    ``pools`` says which stages have problems, or may get some; the others are skipped. ``threshold`` overrides those
+    of all stages, ``on_stall`` that of the settings.
 
     Raises:
         ConfigError: no stage has a problem.
@@ -27,7 +27,7 @@ class Progress:
     def __init__(
         self,
         settings: CurriculumSettings,
-        sizes: Sequence[int],
+        pools: Pools,
         gate: Gate,
         diagnosis: Diagnosis,
         threshold: float | None = None,
@@ -35,7 +35,7 @@ class Progress:
     ) -> None:
         self.settings = settings
         self.stages = settings.all_stages
-        self._sizes = sizes
+        self._pools = pools
         self._gate = gate
         self._diagnosis = diagnosis
         self._stall = Stall(on_stall or settings.on_stall, settings.patience)
@@ -80,11 +80,12 @@ class Progress:
         """Why training is in this stage."""
         place = f"Stage {self.stage.name} ({self.current + 1} of {len(self.stages)}) since step {self.entered_at}"
         if self.is_final:
-            return f"{place}: the last one, training stays here."
+            return f"{place}: the last one, training stays here.{describe_unsorted(self._pools.unsorted)}"
         measure = self._gate.measure(self.current, self.stage)
         missing = self._missing() or "nothing, the next batch decides"
         evidence = describe_evidence(measure.rate, measure.interval, measure.count)
-        return f"{place}: {evidence}, threshold {self.threshold:.2f}; missing to advance: {missing}."
+        asked = f"{place}: {evidence}, threshold {self.threshold:.2f}; missing to advance: {missing}."
+        return asked + describe_unsorted(self._pools.unsorted)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -121,6 +122,9 @@ class Progress:
         if self.is_final or following is None:
             return None
         name, max_steps = self.stage.name, self.stage.max_steps
+        if not self._pools.may_have_problems(self.current):
+            reason = f"no problem was found for stage {name} among those without a level"
+            return self._enter(following, "advance", step, reason, missing, "empty")
         if not missing:
             reason = f"the pass rate of stage {name} is above its threshold of {self.threshold:.2f}"
             return self._enter(following, "advance", step, reason, "", "gate")
@@ -173,6 +177,7 @@ class Progress:
             reason=reason,
             missing=missing,
             cause=cause,
+            unsorted=self._pools.unsorted,
         )
 
     def _has_fallen(self, index: int) -> bool:
@@ -186,17 +191,17 @@ class Progress:
         return max(0.0, base - self._lowered[index])
 
     def _neighbour(self, direction: int) -> int | None:
-        """The next stage with problems in a direction; None at the end."""
+        """The next stage in a direction that has problems, or forwards may get some; None at the end."""
         index = self.current + direction
         while 0 <= index < len(self.stages):
-            if self._sizes[index]:
+            if self._pools.sizes[index] or (direction > 0 and self._pools.may_have_problems(index)):
                 return index
             index += direction
         return None
 
     def _first_stage(self) -> int:
-        for index, size in enumerate(self._sizes):
-            if size:
+        for index in range(len(self.stages)):
+            if self._pools.may_have_problems(index):
                 return index
         names = ", ".join(stage.name for stage in self.stages)
         raise ConfigError(f"no training problem belongs to any stage of the curriculum ({names})")

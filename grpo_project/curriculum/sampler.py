@@ -19,9 +19,12 @@ from typing import Any, NamedTuple, Protocol
 from grpo_project.curriculum.pass_rate_model import PassRateModel
 from grpo_project.problems.problem import Problem
 
+ALL = -1
+"""In a draw, in a stage's place: from all problems, for no stage in particular."""
+
 
 class Draw(NamedTuple):
-    """One drawn problem, by index into the training problems, and the stage that it was drawn for."""
+    """One drawn problem, by index into the training problems, and the stage that it was drawn for (or ``ALL``)."""
 
     problem: int
     stage: int
@@ -42,12 +45,16 @@ class Outcome:
 
 
 class Sampler(Protocol):
-    """Draws problems. All randomness comes from the ``rng`` that is passed in; all state is in ``state_dict``."""
+    """Draws problems from pools that grow as problems are sorted into stages.
+
+    All randomness comes from the ``rng`` that is passed in; all state is in ``state_dict``.
+    """
 
     def draw(self, shares: Sequence[float], rng: Random) -> Draw:
         """The next problem. ``shares[i]`` is the share of stage i; empty stages have none."""
 
-    def observe(self, draw: Draw, outcome: Outcome) -> None: ...
+    def observe(self, draw: Draw, outcome: Outcome) -> None:
+        """What became of a draw; also of draws by others, which are no probes."""
 
     def metrics(self, current: int) -> dict[str, float]: ...
 
@@ -90,19 +97,14 @@ class StagedSampler:
 
 
 class UniformSampler(StagedSampler):
-    """The control: any problem, uniformly, whatever the stage. A draw is a probe of the first stage that holds it."""
+    """The control: any problem, uniformly, whatever the stage. A draw is a probe of each stage that has the problem."""
 
     def __init__(self, pools: Sequence[Sequence[int]], problems: Sequence[Problem]) -> None:
         super().__init__(pools, problems)
-        self._stage_of = array("h", [-1]) * len(problems)
-        for stage in reversed(range(len(pools))):
-            for problem in pools[stage]:
-                self._stage_of[problem] = stage
+        self._n_problems = len(problems)
 
     def draw(self, shares: Sequence[float], rng: Random) -> Draw:
-        problem = rng.randrange(len(self._stage_of))
-        stage = self._stage_of[problem]
-        return Draw(problem, max(stage, 0), stage >= 0)
+        return Draw(rng.randrange(self._n_problems), ALL, True)
 
 
 class LearnableSampler:

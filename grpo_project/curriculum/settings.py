@@ -42,6 +42,8 @@ class CurriculumSettings:
     sampler: str = "learnable"
     probe_share: float = 0.3
     """Learnable sampler: share of its draws that are uniform. Only these are evidence for the gate."""
+    sorting_share: float = 0.25
+    """Share of the draws that go to problems without a level, to sort them (not with the uniform sampler)."""
     gate: str = "confident"
     alpha: float = 0.05
     """Confident gate: chance that a stage is left by luck, over the whole run."""
@@ -59,6 +61,7 @@ class CurriculumSettings:
             self.on_stall in get_args(OnStall), "on_stall", self.on_stall, f"one of {', '.join(get_args(OnStall))}"
         )
         _require(0 < self.probe_share <= 1, "probe_share", self.probe_share, "above 0 and at most 1")
+        _require(0 <= self.sorting_share < 1, "sorting_share", self.sorting_share, "from 0 to below 1")
         _require(0 < self.alpha < 0.5, "alpha", self.alpha, "between 0 and 0.5")
         _require(0 <= self.hysteresis < 1, "hysteresis", self.hysteresis, "from 0 to below 1")
         _require(self.patience >= 2, "patience", self.patience, "at least 2")

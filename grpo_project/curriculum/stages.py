@@ -37,9 +37,23 @@ class Stage:
     def selects(self, problem: Problem) -> bool:
         if self.levels and problem.level not in self.levels:
             return False
-        if self.tags and not set(self.tags) & set(problem.tags):
+        return self._accepts_tags(problem) and (
+            self.complexity is None or _is_between(problem.complexity, *self.complexity)
+        )
+
+    def could_select(self, problem: Problem) -> bool:
+        """Whether it might select the problem once that has another level and complexity."""
+        if not self.levels and self.complexity is None:
             return False
-        return self.complexity is None or _is_between(problem.complexity, *self.complexity)
+        return self._accepts_tags(problem) and (not self.levels or not {"unknown"}.issuperset(self.levels))
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it takes all problems and is never left."""
+        return self.threshold is None and not self.levels and not self.tags and self.complexity is None
+
+    def _accepts_tags(self, problem: Problem) -> bool:
+        return not self.tags or not set(self.tags).isdisjoint(problem.tags)
 
 
 DEFAULT_STAGES = tuple(
@@ -53,11 +67,11 @@ MIXED = Stage("mixed", rehearsal=0.8, preview=0.0)
 
 
 def batch_shares(stages: Sequence[Stage], sizes: Sequence[int], current: int) -> list[float]:
-    """The share of each stage in a batch while ``current`` is trained; they add up to 1, empty stages get none.
+    """The share of each stage in a batch while ``current`` is trained. They add up to 1; empty stages get none.
 
     Earlier stages have the current one's ``rehearsal`` share in equal parts, later ones its ``preview`` share. Where
     one side has no problems, the other takes its share too. A stage without a threshold (the mixed one) has no problems
-    of its own, so it takes no part before it is its turn.
+    of its own, so it takes no part before it is its turn. If neither ``current`` nor the others have any, all are 0.
     """
     stage = stages[current]
     others = [i for i, size in enumerate(sizes) if size and i != current and stages[i].threshold is not None]
@@ -68,7 +82,10 @@ def batch_shares(stages: Sequence[Stage], sizes: Sequence[int], current: int) ->
     for side, share in ((earlier, stage.rehearsal if later else both), (later, stage.preview if earlier else both)):
         for i in side:
             shares[i] = share / len(side)
-    shares[current] = 1.0 - sum(shares)
+    if sizes[current]:
+        shares[current] = 1.0 - sum(shares)
+    elif total := sum(shares):
+        shares = [share / total for share in shares]
     return shares
 
 

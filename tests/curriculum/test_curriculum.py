@@ -136,24 +136,25 @@ def test_problems_of_an_evaluation_reach_stages_that_select_by_tags():
     assert decision.evidence == 1.0
 
 
-def test_a_data_set_without_levels_starts_mixed_and_says_so():
-    unlabelled = [replace(problem, level="unknown") for problem in TRAIN]
-    curriculum = Curriculum(unlabelled, seed=0)
+def test_problems_that_no_stage_selects_wait_for_the_mixed_one():
+    stages = (Stage("easy", ("foundation", "elementary"), threshold=0.7),)
+    curriculum = Curriculum(TRAIN, CurriculumSettings(stages=stages), seed=0)
+    (alarm,) = curriculum.drain_alarms()
+    assert alarm.kind == "unstaged_problems"
+    assert "60 of 100 training problems belong to no stage and are not drawn before the mixed stage." in alarm.cause
+    assert {problem.level for problem in curriculum.draw(500)} == {"foundation", "elementary"}
+
+
+def test_a_data_set_of_no_stage_at_all_starts_mixed_and_says_so():
+    stages = (Stage("lists", tags=("list",), threshold=0.7),)
+    curriculum = Curriculum(TRAIN, CurriculumSettings(stages=stages), seed=0)
     assert curriculum.stage.name == "mixed"
     (alarm,) = curriculum.drain_alarms()
-    assert alarm.cause == "None of the 100 training problems belongs to a stage: all are drawn from the start."
+    assert alarm.cause == "None of the 100 training problems belongs to a stage: all are drawn."
     assert len({problem.id for problem in curriculum.draw(1000)}) == len(TRAIN)
     assert curriculum.observe_evaluation(25, 0.9, 8, {"unknown": (0.9, 8)}).action == "hold"
     with pytest.raises(ConfigError, match="no training problem belongs to any stage"):
-        Curriculum(unlabelled, CurriculumSettings(final_mixed=False))
-
-
-def test_problems_outside_of_all_stages_wait_for_the_mixed_one():
-    partly = [replace(problem, level="unknown") if i < 30 else problem for i, problem in enumerate(TRAIN)]
-    curriculum = Curriculum(partly, seed=0)
-    (alarm,) = curriculum.drain_alarms()
-    assert "30 of 100 training problems belong to no stage and are not drawn before the mixed stage." in alarm.cause
-    assert all(problem.level != "unknown" for problem in curriculum.draw(500))
+        Curriculum(TRAIN, CurriculumSettings(stages=stages, final_mixed=False))
 
 
 def test_empty_stages_are_skipped():

@@ -47,6 +47,19 @@ def test_rollouts_alone_wait_for_an_evaluation():
     assert gate.missing(0, Stage("s", threshold=0.7, min_evaluations=0), 0.7) == ""
 
 
+def test_an_evaluation_of_problems_without_a_level_is_no_evidence_for_a_stage():
+    gate = ConfidentGate(2)
+    for _ in range(60):
+        gate.add_rollout(1, 1.0)
+    gate.add_unlabelled_evaluation(0, 0.1, 100)
+    gate.end_evaluation()
+    assert gate.missing(1, STAGE, 0.7) == ""
+    assert gate.measure(0, STAGE).rate is None
+    by_evaluations = ThresholdGate(2)
+    by_evaluations.add_unlabelled_evaluation(0, 0.1, 100)
+    assert by_evaluations.measure(0, STAGE).rate == pytest.approx(0.1)
+
+
 def test_held_out_problems_veto_what_was_learnt_by_heart():
     gate = ConfidentGate(1)
     for _ in range(4):

@@ -61,6 +61,7 @@ def test_the_printed_defaults_read_back_as_the_defaults(tmp_path):
         ({"patience": 2.5}, "patience is 2.5; it must be a whole number"),
         ({"patience": 1}, "patience is 1; it must be at least 2"),
         ({"probe_share": 0}, "probe_share is 0.0; it must be above 0"),
+        ({"sorting_share": 1}, "sorting_share is 1.0; it must be from 0 to below 1"),
         ({"step_back": "yes"}, "step_back is 'yes'; it must be true or false"),
         ({"stages": []}, "stages is 'an empty list'; it must be at least one stage"),
         ({"stages": {}}, "stages is {}; it must be a list of stages"),

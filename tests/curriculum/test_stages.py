@@ -34,6 +34,22 @@ def test_the_defaults_are_the_guides_levels_in_order():
     assert all(stage.levels == (stage.name,) and stage.threshold for stage in DEFAULT_STAGES)
 
 
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        (Stage("s", levels=("expert",)), True),
+        (Stage("s", levels=("expert",), tags=("a", "b")), True),
+        (Stage("s", levels=("expert",), tags=("b",)), False),
+        (Stage("s", levels=("unknown",)), False),
+        (Stage("s", complexity=(2, 4)), True),
+        (Stage("s", tags=("a",)), False),
+        (Stage("s"), False),
+    ],
+)
+def test_what_a_problem_may_come_to_belong_to_by_being_sorted(stage, expected):
+    assert stage.could_select(problem("unknown", tags=("a",))) is expected
+
+
 def shares(current, sizes=(9, 9, 9, 9, 9, 45)):
     return [round(share, 9) for share in batch_shares((*DEFAULT_STAGES, MIXED), sizes, current)]
 
@@ -48,6 +64,8 @@ def test_a_batch_is_shared_between_the_stage_earlier_and_later_ones():
 def test_stages_without_problems_get_nothing():
     assert shares(2, (0, 0, 9, 0, 9, 18)) == [0, 0, 0.3, 0, 0.7, 0]
     assert shares(5, (0, 0, 0, 0, 0, 7)) == [0, 0, 0, 0, 0, 1]
+    assert shares(0, (0, 0, 9, 0, 9, 18)) == [0, 0, 0.5, 0, 0.5, 0], "the current one may be empty too"
+    assert shares(0, (0, 0, 0, 0, 0, 18)) == [0] * 6
 
 
 def test_what_an_evaluation_says_about_each_stage():
