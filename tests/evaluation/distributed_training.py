@@ -2,8 +2,8 @@
 
     distributed_training.py FOLDER MODEL KIND TROUBLE BIND
 
-KIND is ``ddp``, ``fsdp1`` or ``fsdp2``; TROUBLE is what befalls the second rank: ``judge``, ``memory`` or ``none``;
-BIND is ``bind``, ``no``, or ``without`` for no evaluations at all.
+KIND is ``ddp``, ``fsdp1``, ``fsdp2`` or ``zero3`` (DeepSpeed); TROUBLE is what befalls the second rank: ``judge``,
+``memory`` or ``none``; BIND is ``bind``, ``no``, or ``without`` for no evaluations at all.
 """
 
 import hashlib
@@ -19,10 +19,15 @@ def training_arguments(folder, kind):
     from accelerate.utils import DistributedType
     from transformers import TrainingArguments
 
-    settings = {}
-    if kind != "ddp":
+    settings = {"use_cpu": True, "ddp_backend": "gloo"}
+    if kind == "zero3":
+        optimizer = {"type": "AdamW", "params": {"lr": 1e-2, "torch_adam": True}}
+        stage = {"stage": 3, "stage3_param_persistence_threshold": 0, "stage3_gather_16bit_weights_on_model_save": True}
+        config = {"zero_optimization": stage, "optimizer": optimizer, "train_micro_batch_size_per_gpu": 1}
+        settings = {"deepspeed": {**config, "gradient_clipping": 1.0}}
+    elif kind != "ddp":
         layers = {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
-        settings = {"fsdp": True, "fsdp_config": {"version": int(kind[-1]), "sync_module_states": False, **layers}}
+        settings |= {"fsdp": True, "fsdp_config": {"version": int(kind[-1]), "sync_module_states": False, **layers}}
     arguments = TrainingArguments(
         str(folder),
         max_steps=MAX_STEPS,
@@ -30,16 +35,17 @@ def training_arguments(folder, kind):
         learning_rate=1e-2,
         logging_steps=1,
         save_strategy="no",
-        use_cpu=True,
         report_to=[],
         disable_tqdm=True,
-        ddp_backend="gloo",
         **settings,
     )
-    if kind != "ddp":
-        # accelerate shards on accelerators alone and falls back to DDP on CPUs; torch itself can shard on both.
-        arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
-        arguments.distributed_state.device = torch.device("cpu")
+    state = arguments.distributed_state
+    if kind == "zero3":  # accelerate takes DeepSpeed on CPUs for a single process
+        state.num_processes, state.process_index = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        state.local_process_index = state.process_index
+    elif kind != "ddp":  # accelerate shards on accelerators alone and falls back to DDP on CPUs; torch shards on both
+        state.distributed_type = DistributedType.MULTI_GPU
+        state.device = torch.device("cpu")
     return arguments
 
 
@@ -54,11 +60,14 @@ def limit_memory(model, completions):
     model.register_forward_pre_hook(too_much, with_kwargs=True)
 
 
-def local_weights(model):
-    """A hash of what this rank holds of the weights."""
+def local_weights(trainer, kind):
+    """A hash of what this rank holds of the weights, and how many numbers these are."""
     from torch.distributed.tensor import DTensor
 
-    parts = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]
+    if kind == "zero3":  # gathered on the first rank; in between, DeepSpeed's parameters are empty
+        parts = list((trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}).values())
+    else:
+        parts = [p.to_local() if isinstance(p, DTensor) else p for p in trainer.model_wrapped.parameters()]
     content = b"".join(part.detach().contiguous().numpy().tobytes() for part in parts)
     return hashlib.sha256(content).hexdigest(), sum(part.numel() for part in parts)
 
@@ -100,7 +109,7 @@ def main(folder, model_path, kind, trouble, bind):
     if bind == "bind":
         callback.bind(trainer)
     trainer.train()
-    weights, size = local_weights(trainer.model_wrapped)
+    weights, size = local_weights(trainer, kind)
     seen = {
         "world": arguments.world_size,
         "results": results,

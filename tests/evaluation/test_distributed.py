@@ -1,4 +1,6 @@
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +18,8 @@ def run_on_ranks(script, world, folder, *arguments):
     folder.mkdir(exist_ok=True)
     launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={world}", "--standalone"]
     command = [*launcher, str(HERE / script), str(folder), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    on_cpus = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=on_cpus)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world)]
 
@@ -77,6 +80,21 @@ def test_sharded_weights_give_the_same_rates_and_training_does_not_notice(tmp_pa
         assert [with_it[name] for name in ("losses", "weights", "size")] == [
             without[name] for name in ("losses", "weights", "size")
         ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
+def test_zero_3_gives_the_same_rates_and_training_does_not_notice(tmp_path, tiny_model):
+    whole, _ = train(tmp_path / "whole", tiny_model, 2)
+    first, second = train(tmp_path / "sharded", tiny_model, 2, "zero3")
+    alone, _ = train(tmp_path / "alone", tiny_model, 2, "zero3", bind="without")
+    assert first["world"] == 2
+    assert [step for step, _, _ in first["results"]] == [0, 1, 2]
+    assert first["results"] == second["results"]
+    assert first["results"][0] == whole["results"][0]  # later ones are of DeepSpeed's own optimizer
+    assert kept(tmp_path / "sharded") == kept(tmp_path / "whole")
+    assert (first["losses"], first["weights"]) == (alone["losses"], alone["weights"])
+    assert first["size"] == alone["size"] == whole["size"]
 
 
 @pytest.mark.slow
