@@ -57,6 +57,24 @@ def needs_objects(tree: ast.Module, classes: frozenset[str], given: frozenset[st
     return False
 
 
+def looks_at_arguments(tree: ast.Module) -> bool:
+    """Whether the test is about a change in place: ``f(xs)`` for nothing, or for ``None``, then ``assert xs == ...``.
+
+    Nowhere else may a candidate change what the test goes on with: emptying ``xs`` would pass ``f(xs) == sorted(xs)``.
+    """
+    given, compared = set(), set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(ast.Call() as call) | ast.Assert(
+                ast.Compare(ast.Call() as call, [ast.Is() | ast.Eq()], [ast.Constant(None)])
+            ):
+                if isinstance(call.func, ast.Name) and not hasattr(builtins, call.func.id):
+                    given |= {argument.id for argument in call.args if isinstance(argument, ast.Name)}
+            case ast.Assert(ast.Compare(left, _, others)):
+                compared |= {side.id for side in (left, *others) if isinstance(side, ast.Name)}
+    return not given.isdisjoint(compared)
+
+
 def _has_function(call: ast.Call) -> bool:
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
     return any(isinstance(node, ast.Lambda) for argument in arguments for node in ast.walk(argument))

@@ -6,10 +6,10 @@ gives values back; what they should have been is known outside only. A record th
 Orders (marshal, from the trusted side) and records (JSON of ``values``, one for each call, in order):
 
     {"mode": "calls", "program": str, "defines": name or None, "calls": marshal of [(name, args, kwargs), ...],
-     "final": bool}  then, unless it is final, any number of  {"calls": ...}
+     "final": bool, "changes": bool}  then, unless it is final, any number of  {"calls": ...}
         -> ["compiled", stateless] and ["loaded", whether it defines the name], or
            ["raised", type names, text, line];
-        -> then ["value", v] or ["raised", ...] for each call
+        -> then ["value", v] or ["raised", ...] for each call; with "changes": ["value", v, arguments after it]
            or, in place of a call, a step of a test: (EXECUTE or EVALUATE, (test, position, source), {})
     {"mode": "program", "program": str}
         -> ["ended", exit code] or ["raised", ...]; standard input and output are the process's own
@@ -87,10 +87,11 @@ def _serve_calls(order: dict[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - the candidate may raise anything, SystemExit included
         return _report(_raised(error))
     _report(["loaded", order["defines"] is None or order["defines"] in names])
-    final = order["final"]
+    final, changes = order["final"], order["changes"]
     while True:
         for name, args, kwargs in marshal.loads(order["calls"]):
-            _report(_step(name, *args) if name in STEPS else _call(name, args, kwargs))
+            record = _step(name, *args) if name in STEPS else _call(name, args, kwargs)
+            _report([*record, list(args)] if changes and record[0] == "value" else record)
         message = None if final else wire.read(LINK)
         if message is None:
             return

@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from grpo_project.verifier.asserts import Step, needs_objects, steps_of
+from grpo_project.verifier.asserts import Step, looks_at_arguments, needs_objects, steps_of
 from grpo_project.verifier.cage import Cage
 from grpo_project.verifier.candidate import EVALUATE, EXECUTE
 from grpo_project.verifier.compare import Comparison
@@ -80,6 +80,8 @@ class Exam:
         """The plan has all that will be asked, as far as is known."""
         self._apart = False
         """Tests make objects of their own, which are not known to be the same from one test to the next."""
+        self._changes = False
+        """Some test looks at what a function has made of its argument."""
         self._stop_early: bool = spec["stop_early"]
 
     def hold(self, cage: Cage, program: str) -> tuple[list[Result], float]:
@@ -111,6 +113,7 @@ class Exam:
         """Run the program in a process of its own and grade these tests, in this order; the others' results mean
         nothing."""
         order = {"mode": "calls", "program": program, "calls": plan.blob, "final": final, "defines": self.entry_point}
+        order["changes"] = self._changes
         spans: dict[int, tuple[int, int]] = {}
         with Session(cage, self.limits, order, final=final) as session:
             calls = Calls(session, plan, final=final)
@@ -163,6 +166,8 @@ class Exam:
             result = Result(stopped.status, stopped.message)
         except Unforeseen:
             result = Result("failed")  # all of it is done again
+        if calls.fault is not None:
+            raise calls.fault
         spans[index] = (first, calls.records)
         return result
 
@@ -211,6 +216,7 @@ class SourceExam(Exam):
         self._names = [names_of(code) for code in self._codes]
         self._steps = [self._split(source, frozenset(spec["classes"])) for (source,) in self.tests]
         self.weak = any(step.weak for steps in self._steps if steps for step in steps)
+        self._changes = any(looks_at_arguments(ast.parse(source)) for (source,) in self.tests)
         self._apart = any(steps is not None for steps in self._steps)
         found: list[Call] = []
         self._final = all([self._foresee(index, found) for index in range(len(self.tests))])
@@ -239,7 +245,7 @@ class SourceExam(Exam):
 
     def grade(self, index: int, calls: Calls) -> Result:
         shown = brief_source(self.tests[index][0])
-        namespace = self._namespace(index, lambda name: Remote(calls, name))
+        namespace = self._namespace(index, lambda name: Remote(calls, name, changes=self._changes))
         random.seed(0)
         try:
             if self._steps[index] is None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from grpo_project.verifier import values
+from grpo_project.verifier.cage import CageError
 from grpo_project.verifier.candidate import STEPS
 from grpo_project.verifier.plan import Call, Plan, blob_of, call_key
 from grpo_project.verifier.session import Session, Stopped
@@ -70,6 +71,8 @@ class Calls:
         self._unanswered = False
         self.unforeseen = False
         """The plan was wrong: the session has to be held again, without one."""
+        self.fault: CageError | None = None
+        """Our own side failed. Kept, because test code may catch every exception."""
         self.stateless = False
         """The program can't carry anything from one call to the next."""
         self.records = 0
@@ -90,8 +93,12 @@ class Calls:
     def _payload(self, cpu_limit_s: float, doing: str) -> bytes:
         payload = self._session.ready(doing)
         if payload is None:
-            with self.clock.paused():
-                payload = self._session.payload(cpu_limit_s, doing)
+            try:
+                with self.clock.paused():
+                    payload = self._session.payload(cpu_limit_s, doing)
+            except CageError as fault:
+                self.fault = fault
+                raise
         self.records += 1
         return payload
 
@@ -159,12 +166,30 @@ class Calls:
 class Remote:
     """One function of the candidate's, for test code to call."""
 
-    def __init__(self, calls: Calls, name: str) -> None:
+    def __init__(self, calls: Calls, name: str, *, changes: bool = False) -> None:
+        """With ``changes``, what the function makes of its arguments in place is done to the caller's as well."""
         self._calls = calls
+        self._changes = changes
         self.__name__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return result_of(self._calls.answer(self.__name__, args, kwargs))
+        record = self._calls.answer(self.__name__, args, kwargs)
+        value = result_of(record)
+        if self._changes and len(record) == 3:
+            for mine, after in zip(args, record[2], strict=False):
+                change(mine, after)
+        return value
+
+
+def change(mine: Any, after: Any) -> None:
+    """Give ``mine`` the content of ``after``, if they are of one type that can be changed."""
+    if type(mine) is not type(after):
+        return
+    if type(mine) is list:
+        mine[:] = after
+    elif type(mine) in (dict, set):
+        mine.clear()
+        mine.update(after)
 
 
 def record_of(payload: bytes) -> list[Any]:
@@ -181,7 +206,7 @@ def record_of(payload: bytes) -> list[Any]:
 def result_of(record: list[Any]) -> Any:
     """The value that a record holds; raises the exception that it tells of."""
     match record:
-        case ["value", value]:
+        case ["value", value] | ["value", value, list()]:
             return value
         case ["raised", list() as names, str() as text, int() as line]:
             raise exception_of(names, text, line)

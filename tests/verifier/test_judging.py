@@ -237,6 +237,26 @@ def test_programs_draw_random_numbers_of_their_own(verifier):
     assert len({verdict.tests[0].got for verdict in verdicts}) == 3
 
 
+IN_PLACE = {
+    "asserts": AssertTest("xs = [3, 1]\nassert f(xs) is None\nassert xs == [1, 3]"),
+    "twice": AssertTest("xs = [3, 1]\nf(xs)\nxs.append(2)\nf(xs)\nassert xs == [1, 2, 3]"),
+    "check": CheckTest("def check(candidate):\n    xs = [3, 1]\n    candidate(xs)\n    assert [1, 3] == xs\n"),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_functions_that_change_their_argument_are_judged_by_what_they_made_of_it(verifier, name):
+    assert passes(verifier, "def f(xs):\n    xs.sort()", IN_PLACE[name])
+    for wrong in ("pass", "xs.clear()", "xs[:] = sorted(xs, reverse=True)", "xs = sorted(xs)", "return sorted(xs)"):
+        assert not passes(verifier, f"def f(xs):\n    {wrong}", IN_PLACE[name])
+
+
+def test_other_tests_do_not_see_what_becomes_of_an_argument(verifier):
+    """Else emptying it would make this one hold."""
+    test = AssertTest("xs = [3, 1]\nassert f(xs) == sorted(xs)")
+    assert not passes(verifier, "def f(xs):\n    xs.clear()\n    return xs", test)
+
+
 def test_loading_slowly_is_told_from_looping(verifier):
     test = CallTest((1,), 1)
     problem = Problem("p", "", (test,), entry_point="f", time_limit_s=0.3)
