@@ -73,6 +73,7 @@ class RunArguments:
     max_eval_samples: int = _arg(8, "How many held-out problems an evaluation uses, balanced over the levels.")
     eval_temperature: float | None = _arg(None, "Sampling temperature of the evaluations (0: greedy). Default: 0.")
     eval_num_samples: int = _arg(1, "Completions for each held-out problem in an evaluation.")
+    eval_batch_size: int = _arg(64, "Completions generated at once in an evaluation, on each process.")
 
     enable_curriculum: bool = _arg(True, "Walk from the easiest stage to the hardest; false: uniform sampling.")
     curriculum_config: str | None = _arg(None, "Stages, gate and sampler as a YAML or JSON file.")
@@ -114,7 +115,7 @@ class RunArguments:
 
     def __post_init__(self) -> None:
         at_least = {"eval_every_n_steps": 0, "max_eval_samples": 1, "eval_num_samples": 1, "max_resample": 0}
-        at_least["samples_keep"] = 0
+        at_least |= {"samples_keep": 0, "eval_batch_size": 1}
         for name, low in at_least.items():
             if (value := getattr(self, name)) < low:
                 raise ConfigError(f"--{name} is {value}; it must be at least {low}")

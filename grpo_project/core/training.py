@@ -180,6 +180,7 @@ def build_trainer(
         problems=plan.heldout.problems,
         num_samples=arguments.eval_num_samples,
         temperature=arguments.eval_temperature,
+        batch_size=arguments.eval_batch_size,
         verifier=verifier,
         seed=grpo.seed,
         system_prompt=system_prompt,
