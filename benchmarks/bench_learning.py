@@ -200,6 +200,9 @@ def run_missing(options: argparse.Namespace) -> None:
             while missing and len(running) < options.jobs:
                 name, seed = missing.pop(0)
                 file = file_of(options.folder, name, seed)
+                if file.exists():  # by another process on the same folder, meanwhile
+                    progress.advance(bar)
+                    continue
                 command = [sys.executable, __file__, "--folder", str(options.folder), "--run", name, str(seed)]
                 log = file.with_suffix(".log").open("wb")
                 running[subprocess.Popen(command, stdout=log, stderr=log, env=environment())] = file
