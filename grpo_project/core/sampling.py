@@ -36,8 +36,11 @@ _NEEDED = {"input_ids", "attention_mask", "position_ids", "past_key_values", "us
 
 def understands(model: Any, generation_kwargs: dict[str, Any]) -> bool:
     """Whether ``sample`` does for this model what ``generate`` would do with these arguments."""
-    plain = generation_kwargs.get("do_sample") and generation_kwargs.get("repetition_penalty") in (None, 1.0)
-    if not plain or generation_kwargs.get("cache_implementation") or not generation_kwargs.keys() <= _UNDERSTOOD:
+    if (
+        generation_kwargs.get("repetition_penalty") not in (None, 1.0)
+        or generation_kwargs.get("cache_implementation")
+        or not generation_kwargs.keys() <= _UNDERSTOOD
+    ):
         return False
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not inspect.signature(model.forward).parameters.keys() >= _NEEDED:
@@ -52,12 +55,14 @@ def sample(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     on_end: Callable[[int, list[int]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[list[int]]:
     """Sample a completion of each of the B ``prompts`` (token ids); equal ones may come several times.
 
     Returns B lists of at most ``config.max_new_tokens`` ids, the end token included where it came. Random numbers come
     from torch's state for the model's device. ``on_end(place, ids)`` is called as soon as a completion has its end
-    token, while the others go on.
+    token, while the others go on. ``should_stop`` is asked at each token; if so, all end where they are. Without
+    ``config.do_sample`` the likeliest tokens are taken.
     """
     device = model.device
     different = list(dict.fromkeys(map(tuple, prompts)))
@@ -77,7 +82,10 @@ def sample(
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     tokens: list[list[int]] = [[] for _ in prompts]
     for count in range(1, config.max_new_tokens + 1):
-        chosen = torch.multinomial(torch.softmax(warp(ids, logits.float()), dim=-1), num_samples=1)
+        if config.do_sample:
+            chosen = torch.multinomial(torch.softmax(warp(ids, logits.float()), dim=-1), num_samples=1)
+        else:
+            chosen = logits.argmax(dim=-1, keepdim=True)
         for row, token, over in zip(running.tolist(), chosen[:, 0].tolist(), ended.tolist(), strict=True):
             if not over:
                 tokens[row].append(token)
@@ -85,7 +93,7 @@ def sample(
                     on_end(row, tokens[row])
         ended |= torch.isin(chosen[:, 0], ends)
         left = len(ended) - int(ended.sum())
-        if left == 0 or count == config.max_new_tokens:
+        if left == 0 or count == config.max_new_tokens or (should_stop is not None and should_stop()):
             break
         if left <= len(ended) * (1 - ENDED_SHARE):
             keep = (~ended).nonzero().squeeze(1)

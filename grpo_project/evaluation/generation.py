@@ -20,6 +20,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
+from grpo_project.core import sampling
 from grpo_project.core.random_state import preserved_random_state
 from grpo_project.problems.prompt import has_chat_template
 
@@ -112,7 +113,7 @@ class TellEnded(StoppingCriteria):
 
 
 class Generator:
-    """Turns prompts into completions with ``model.generate``.
+    """Turns prompts into completions: by ``sampling.sample``, or ``model.generate`` for models that it does not know.
 
     Args:
         tokenizer: the model's; padding is on the left here whatever its own setting.
@@ -132,7 +133,7 @@ class Generator:
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
-        self.stopping = [] if should_stop is None else [StopWhen(should_stop)]
+        self.should_stop = should_stop
 
     def generate(
         self,
@@ -156,28 +157,47 @@ class Generator:
         fits = [len(ids) < context for ids in encoded]
         longest = max((len(ids) for ids, fit in zip(encoded, fits, strict=True) if fit), default=1)
         # One token stands in for a prompt that does not fit: every rank generates for every batch.
-        inputs = self.pad([ids if fit else ids[:1] for ids, fit in zip(encoded, fits, strict=True)])
+        kept = [ids if fit else ids[:1] for ids, fit in zip(encoded, fits, strict=True)]
         config = self.config(model, max_new_tokens=min(self.max_new_tokens, context - longest))
-        start, ends = inputs["input_ids"].shape[1], set(config.eos_token_id)
+        ends = set(config.eos_token_id)
         made: dict[int, Generation] = {}
 
         def tell(row: int, ids: list[int]) -> None:
-            made[row] = self._decode(ids[start:], ends) if fits[row] else Generation("", 0, truncated=True)
+            made[row] = self._decode(ids, ends) if fits[row] else Generation("", 0, truncated=True)
             on_end(row, made[row])
 
         if self.temperature > 0:
             torch.manual_seed(seed)
+        if in_lockstep or not sampling.understands(model, {}):
+            completions = self._by_transformers(model, kept, config, tell, in_lockstep)
+        else:
+            completions = sampling.sample(model, kept, config, tell, self.should_stop)
+        for row, ids in enumerate(completions):
+            if row not in made:
+                tell(row, ids)
+        return [made[row] for row in range(len(prompts))]
+
+    def _by_transformers(
+        self,
+        model: Any,
+        prompts: Sequence[list[int]],
+        config: GenerationConfig,
+        tell: Callable[[int, list[int]], None],
+        in_lockstep: bool,
+    ) -> list[list[int]]:
+        """Generated ids, (B, C), by ``model.generate``; ``tell`` gets those of a row that has ended."""
+        inputs = self.pad(prompts)
+        start = inputs["input_ids"].shape[1]
+        stopping = [] if self.should_stop is None else [StopWhen(self.should_stop)]
+        telling = TellEnded(config.eos_token_id, lambda row, ids: tell(row, ids[start:]))
         output = model.generate(
             **{name: tensor.to(model.device) for name, tensor in inputs.items()},
             generation_config=config,
-            stopping_criteria=StoppingCriteriaList([*self.stopping, TellEnded(config.eos_token_id, tell)]),
+            stopping_criteria=StoppingCriteriaList([*stopping, telling]),
             # transformers finds out by itself for ZeRO-3 and FSDP 2, not for an FSDP 1 model that was unwrapped.
             synced_gpus=True if in_lockstep else None,
         )
-        for row in range(len(prompts)):
-            if row not in made:
-                tell(row, output[row].tolist())
-        return [made[row] for row in range(len(prompts))]
+        return output[:, start:].tolist()
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of rendered prompts, the same as TRL's in training."""

@@ -60,6 +60,8 @@ def test_the_likeliest_tokens_are_those_of_generate(tiny_model: Path, family: st
     settings = PLAIN | {"top_k": 1, "max_new_tokens": 16, "eos_token_id": [endless[0][5], endless[3][2]]}
     ours = sample(model, PROMPTS, GenerationConfig(**settings))
     assert ours == generated(model, PROMPTS, **settings)
+    greedy = {name: value for name, value in settings.items() if name != "top_k"} | {"do_sample": False}
+    assert sample(model, PROMPTS, GenerationConfig(**greedy)) == ours
     assert len({len(completion) for completion in ours}) > 1, "rows must end at different times to show anything"
 
 
