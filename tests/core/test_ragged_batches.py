@@ -107,7 +107,6 @@ def test_what_sample_does_not_understand_is_left_to_generate(tiny_model: Path) -
     model = model_of(tiny_model)
     assert understands(model, PLAIN)
     for other in (
-        {"do_sample": False},
         {"repetition_penalty": 1.1},
         {"cache_implementation": "static"},
         {"num_beams": 2},
