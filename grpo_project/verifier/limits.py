@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
 
 MIB = 1 << 20
@@ -12,21 +11,6 @@ SLICE_S = 0.05
 """Wall seconds between two looks at a candidate that needs long: its CPU time is known and limited this finely."""
 SLICES = 8
 """Looks at least within one limit, where that is short."""
-
-PROCESSES = 10
-"""Processes and threads, the zygote included. Each process may use the memory limit."""
-FILE_BYTES = 8 * MIB
-FIXED = {
-    resource.RLIMIT_FSIZE: FILE_BYTES,
-    resource.RLIMIT_NOFILE: 64,
-    resource.RLIMIT_CORE: 0,
-    resource.RLIMIT_STACK: 64 * MIB,
-}
-"""The kernel's limits (setrlimit) that are the same for every candidate: put on the zygote, inherited by its children.
-
-``RLIMIT_NPROC`` is the zygote's to set where it has a namespace of its own: elsewhere it counts every process of the
-user, and no candidate makes any.
-"""
 
 
 @dataclass(frozen=True, slots=True)

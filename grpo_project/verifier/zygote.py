@@ -20,8 +20,20 @@ import time
 
 from grpo_project.verifier import candidate, isolation, preloaded  # noqa: F401 - preloaded: for the programs
 from grpo_project.verifier.control import KILL, MAPPED, START
-from grpo_project.verifier.limits import FIXED, PROCESSES
 
+PROCESSES = 10
+"""Processes and threads, the zygote included. Each process may use the memory limit."""
+FIXED = {
+    resource.RLIMIT_FSIZE: 8 << 20,
+    resource.RLIMIT_NOFILE: 64,
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_STACK: 64 << 20,
+}
+"""The kernel's limits (setrlimit) that are the same for every candidate: put on the zygote, inherited by its children.
+
+``RLIMIT_NPROC`` is the zygote's to set where it has a namespace of its own: elsewhere it counts every process of the
+user, and no candidate makes any.
+"""
 _RIGHTS = struct.Struct("3i")
 _RIGHTS_SPACE = socket.CMSG_SPACE(_RIGHTS.size)
 

@@ -1,7 +1,12 @@
 """The public face: one job, many jobs, the order of verdicts."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+import grpo_project
 from grpo_project.problems.problem import CallTest, Problem, StdioTest
 from grpo_project.verifier import Job, Status, Verifier
 
@@ -37,3 +42,22 @@ def test_a_program_is_judged_by_what_it_prints(verifier):
     verdict = verifier.verify(Job(problem, "```python\nprint(sum(map(int, input().split())))\n```"))
     assert verdict.solved
     assert not verifier.verify(Job(problem, "```python\nprint(3)\n```")).solved
+
+
+LOADED = """
+import sys, types
+for name, path in (("grpo_project", sys.argv[1]), ("grpo_project.verifier", sys.argv[1] + "/verifier")):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+import grpo_project.verifier.zygote
+print(*sys.modules)
+"""
+
+
+def test_a_zygote_loads_little():
+    """Every megabyte of it costs every candidate; these would double its start as well."""
+    package = str(Path(grpo_project.__file__).parent)
+    command = [sys.executable, "-s", "-S", "-P", "-c", LOADED, package]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "random" in loaded
+    assert {"dataclasses", "inspect", "ast", "threading", "subprocess", "pathlib", "logging"}.isdisjoint(loaded)
