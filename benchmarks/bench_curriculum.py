@@ -2,9 +2,11 @@
 
     python benchmarks/bench_curriculum.py
     python benchmarks/bench_curriculum.py --sizes 1000 1000000 --steps 500
+    python benchmarks/bench_curriculum.py --unlabelled
 
 A step draws 8 problems, takes in the results of 8 groups of 8 completions and writes the metrics; an evaluation of 40
-problems is taken in every 25 steps. Medians; the sizes take turns, step by step.
+problems is taken in every 25 steps. Medians; the sizes take turns, step by step. With ``--unlabelled`` no problem has a
+level, and all are to be sorted.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from random import Random
@@ -33,11 +35,11 @@ TESTS = (StdioTest("", ""),)
 WORDS = tuple("".join(letters) for letters in product("bdfgklmnprst", "aeiou", "bdfgklmnprst"))
 
 
-def problems_of(size: int) -> list[Problem]:
+def problems_of(size: int, levels: Sequence[str]) -> list[Problem]:
     """Problems whose prompts have 24 words each."""
     rng = Random(0)
     return [
-        Problem(str(i), " ".join(rng.choices(WORDS, k=24)), TESTS, level=LEVELS[i % len(LEVELS)]) for i in range(size)
+        Problem(str(i), " ".join(rng.choices(WORDS, k=24)), TESTS, level=levels[i % len(levels)]) for i in range(size)
     ]
 
 
@@ -73,9 +75,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--unlabelled", action="store_true", help="problems without a level")
     arguments = parser.parse_args()
 
-    problems = {size: problems_of(size) for size in arguments.sizes}
+    levels = ("unknown",) if arguments.unlabelled else LEVELS
+    problems = {size: problems_of(size, levels) for size in arguments.sizes}
     curricula: dict[int, Curriculum] = {}
     starts = {}
     for size in arguments.sizes:
