@@ -51,10 +51,12 @@ def _widen(tensor: torch.Tensor, width: int, fill: int, on_the_left: bool) -> to
     return torch.nn.functional.pad(tensor, (missing, 0) if on_the_left else (0, missing), value=fill)
 
 
-def live_rows(batch: Batch) -> torch.Tensor:
-    """Indices of the rows that have an advantage. At least one: every rank has to take part in the backward pass."""
-    rows = batch["advantages"].nonzero().squeeze(1)
-    return rows if len(rows) else rows.new_zeros(1)
+def live_rows(batch: Batch, at_least: int = 1) -> torch.Tensor:
+    """Indices of the rows that have an advantage, filled up with others to ``at_least`` so many."""
+    live = batch["advantages"] != 0
+    missing = max(0, at_least - int(live.sum()))
+    live[(~live).nonzero().squeeze(1)[:missing]] = True
+    return live.nonzero().squeeze(1)
 
 
 def share_of_loss(loss_type: str, kept: Batch, whole: Batch) -> float:

@@ -216,10 +216,14 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         """TRL's loss, computed over the rows that have an advantage: the others have no part in its gradient.
 
-        TRL's metrics of this pass (entropy, clip ratios) are therefore means over these rows.
+        TRL's metrics of this pass (entropy, clip ratios) are means over the rows that were computed.
         """
-        rows = generation_batch.live_rows(inputs)
-        if len(rows) == len(inputs["advantages"]) or not (self.model.training and self._only_advantages_count):
+        if not (self.model.training and self._only_advantages_count):
+            return super()._compute_loss(model, inputs)
+        # As many on every rank, and at least one: all of them take part in gathering metrics and in the backward pass.
+        most = max(1, *gather_object([int(inputs["advantages"].count_nonzero())]))
+        rows = generation_batch.live_rows(inputs, at_least=most)
+        if len(rows) == len(inputs["advantages"]):
             return super()._compute_loss(model, inputs)
         kept = generation_batch.take(inputs, rows)
         return super()._compute_loss(model, kept) * generation_batch.share_of_loss(self.loss_type, kept, inputs)

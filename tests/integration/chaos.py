@@ -47,6 +47,8 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "LoRA": ["--use_peft", "--lora_r", "4", "--lora_dropout", "0.1", "--lora_target_modules", "q_proj", "v_proj"],
     "stage changes": ["--curriculum_config", "EAGER_CURRICULUM"],
     "no curriculum": ["--enable_curriculum", "false"],
+    "groups drawn anew": ["--max_resample", "2"],
+    "TRL's own batches": ["--ragged_batches", "false"],
     "no evaluation": ["--eval_every_n_steps", "0"],
 }
 VOLATILE = ("seconds", "time", "_per_second", "runtime", "attempt")

@@ -17,7 +17,7 @@ from grpo_project.core.run_directory import Run
 FLAGS = [
     *("--per_device_train_batch_size", "4", "--num_generations", "4", "--max_completion_length", "12"),
     *("--steps_per_generation", "2", "--max_steps", "5", "--save_steps", "3", "--eval_every_n_steps", "2"),
-    *("--max_eval_samples", "5", "--verifier_workers", "1", "--use_cpu"),
+    *("--max_eval_samples", "5", "--verifier_workers", "1", "--max_resample", "1", "--use_cpu"),
 ]
 
 
