@@ -79,12 +79,9 @@ def report_interruption(plan: RunPlan, outcome: Outcome, console: Console) -> in
 
 
 def print_curriculum(configuration: Configuration) -> None:
-    from pathlib import Path
+    from grpo_project.curriculum.settings import curriculum_yaml, load_curriculum
 
-    from grpo_project.curriculum import default_curriculum_yaml
-
-    path = configuration.run.curriculum_config
-    print(Path(path).read_text(encoding="utf-8") if path else default_curriculum_yaml(), end="")
+    print(curriculum_yaml(load_curriculum(configuration.run.curriculum_config)), end="")
 
 
 def set_up_logging(configuration: Configuration, console: Console) -> None:

@@ -215,4 +215,5 @@ def _log_levels(path: Path, problems: list[tuple[Problem, bool]]) -> None:
     if inferred:
         logger.info("%s: inferred the level of %d of %d problems from their complexity", path, inferred, len(problems))
     if unknown:
-        logger.info("%s: %d of %d problems have neither a level nor a complexity", path, unknown, len(problems))
+        text = "%s: %d of %d problems have neither a level nor a complexity; training sorts them"
+        logger.info(text, path, unknown, len(problems))
