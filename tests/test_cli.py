@@ -99,6 +99,10 @@ def case_broken_curriculum(folder: Path) -> tuple[list[str], str]:
     return ["--curriculum_config", "curriculum.yaml"], "stages"
 
 
+def case_printing_a_broken_curriculum(folder: Path) -> tuple[list[str], str]:
+    return [*case_broken_curriculum(folder)[0], "--print_curriculum"], "stages"
+
+
 CASES = [function for name, function in list(globals().items()) if name.startswith("case_")]
 
 
