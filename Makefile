@@ -26,7 +26,7 @@ format: $(VENV)/.installed-dev  ## rewrite the code in our format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-dev  ## every benchmark; each prints a table and a ratio
+bench: $(VENV)/.installed-dev  ## every benchmark; each prints a table of ratios (an hour or two: bench-learning trains 30 models)
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 bench-%: $(VENV)/.installed-dev  ## one benchmark: make bench-verifier

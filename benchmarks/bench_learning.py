@@ -333,6 +333,26 @@ def equal_time(theirs: list[Run], ours: list[Run], name: str) -> Any:
     return table
 
 
+def draw(options: argparse.Namespace) -> None:
+    """Pass rate against CPU seconds: every seed thin, at equal times the mean over seeds thick."""
+    from grpo_project.reports.curve import axes, labels, line, picture
+
+    runs = {name: found for name, found in read_runs(options).items() if found}
+    plain = [name for name in runs if CONTESTANTS[name]]
+    best = min(plain, key=lambda name: statistics.mean(reached(run, options.target, 1) for run in runs[name]))
+    last = int(min(run["points"][-1][1] for run in runs[best]) // 10 * 10)
+    parts = axes(last, "Held-out pass rate of the embedded model: CPU seconds, evaluations left out", "CPU seconds")
+    ends: dict[str, tuple[float, str]] = {}
+    for name, colour in ((best, "#d97706"), ("trl recipe", "#6b7280"), ("ours", "#1f2937")):
+        for run in runs[name]:
+            parts.append(line({point[1]: point[3] for point in run["points"]}, last, colour, 1, 0.35))
+        mean = {s: statistics.mean(rate_at(run, s)[0] for run in runs[name]) for s in range(0, last + 1, 2)}
+        parts.append(line(mean, last, colour, 3))
+        ends[name] = (mean[last], colour)
+    parts += labels(ends, bold="ours")
+    options.draw.write_text(picture(parts), encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
@@ -341,6 +361,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "grpo-bench-learning")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, help="train these alone")
     parser.add_argument("--report", action="store_true", help="print the tables of the runs that are there")
+    parser.add_argument("--draw", type=Path, help="write a picture of the curves (SVG)")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -353,6 +374,8 @@ def main() -> int:
     if not options.report:
         run_missing(options)
     report(options)
+    if options.draw:
+        draw(options)
     return 0
 
 

@@ -5,7 +5,7 @@ Every run's own curve is thin; the mean over runs is thick. Where all runs have 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from statistics import fmean
@@ -26,7 +26,8 @@ COLOURS = {
 WIDTH, HEIGHT = 760, 380
 LEFT, RIGHT, TOP, BOTTOM = 56, 130, 44, 44  # margins; the right one holds the labels
 
-Curve = dict[int, float]
+Curve = Mapping[float, float]
+"""Pass rates by step, or by whatever else the picture has below."""
 
 
 def learning_curve(output_dirs: Sequence[Path], title: str) -> str:
@@ -50,14 +51,21 @@ def learning_curve(output_dirs: Sequence[Path], title: str) -> str:
         if all(set(curve) >= set(shared) for curve in found)
     }
     last = shared[-1]
-    parts = [*axes(last, title), *(line(curve, last, "all", 1, 0.35) for curve in curves["all"] if len(runs) > 1)]
-    parts += [line(curve, last, label, 4 if label == "all" else 1.5, 1) for label, curve in reversed(drawn.items())]
-    parts += labels({label: curve[last] for label, curve in drawn.items()})
+    parts = axes(last, title, "optimizer step")
+    parts += [line(curve, last, COLOURS["all"], 1, 0.35) for curve in curves["all"] if len(runs) > 1]
+    for label, curve in reversed(drawn.items()):
+        parts.append(line(curve, last, COLOURS[label], 4 if label == "all" else 1.5))
+    parts += labels({label: (curve[last], COLOURS[label]) for label, curve in drawn.items()}, bold="all")
+    return picture(parts)
+
+
+def picture(parts: Sequence[str]) -> str:
+    """The SVG document around its parts."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
     return f'{head}font-size="13">\n<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n"
 
 
-def x_of(step: float, last: int) -> float:
+def x_of(step: float, last: float) -> float:
     return LEFT + (WIDTH - LEFT - RIGHT) * step / last
 
 
@@ -65,7 +73,7 @@ def y_of(rate: float) -> float:
     return TOP + (HEIGHT - TOP - BOTTOM) * (1 - rate)
 
 
-def axes(last: int, title: str) -> list[str]:
+def axes(last: int, title: str, unit: str) -> list[str]:
     parts = [f'<text x="{LEFT}" y="24" font-size="15" font-weight="bold">{escape(title)}</text>']
     for tenths in range(0, 11, 2):
         y = y_of(tenths / 10)
@@ -76,25 +84,25 @@ def axes(last: int, title: str) -> list[str]:
         x = x_of(step, last)
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 22}" text-anchor="middle" fill="#6b7280">{step}</text>')
     middle = x_of(last / 2, last)
-    parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 5}" text-anchor="middle" fill="#374151">optimizer step</text>')
+    parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 5}" text-anchor="middle" fill="#374151">{escape(unit)}</text>')
     return parts
 
 
-def line(curve: Curve, last: int, label: str, width: float, opacity: float) -> str:
+def line(curve: Curve, last: float, colour: str, width: float, opacity: float = 1.0) -> str:
     points = " ".join(
         f"{x_of(step, last):.1f},{y_of(rate):.1f}" for step, rate in sorted(curve.items()) if step <= last
     )
-    style = f'stroke="{COLOURS[label]}" stroke-width="{width}" stroke-opacity="{opacity}" fill="none"'
+    style = f'stroke="{colour}" stroke-width="{width}" stroke-opacity="{opacity}" fill="none"'
     return f'<polyline points="{points}" {style} stroke-linejoin="round"/>'
 
 
-def labels(ends: dict[str, float]) -> list[str]:
-    """Names and last values at the right end, pushed apart where they would overlap."""
+def labels(ends: Mapping[str, tuple[float, str]], bold: str) -> list[str]:
+    """Names with their last values and colours at the right end, pushed apart where they would overlap."""
     parts, floor = [], float("-inf")
-    for label, rate in sorted(ends.items(), key=lambda item: -item[1]):
+    for label, (rate, colour) in sorted(ends.items(), key=lambda item: -item[1][0]):
         y = floor = max(y_of(rate), floor + 15)
-        weight = "bold" if label == "all" else "normal"
-        text = f"{label} {rate:.2f}"
+        weight = "bold" if label == bold else "normal"
+        text = f"{escape(label)} {rate:.2f}"
         x = WIDTH - RIGHT + 8
-        parts.append(f'<text x="{x}" y="{y + 4:.1f}" fill="{COLOURS[label]}" font-weight="{weight}">{text}</text>')
+        parts.append(f'<text x="{x}" y="{y + 4:.1f}" fill="{colour}" font-weight="{weight}">{text}</text>')
     return parts
