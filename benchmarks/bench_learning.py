@@ -30,7 +30,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench_verifier import descendants
+from process_tree import cpu_seconds
 
 Run = dict[str, Any]
 Point = tuple[int, float, int, float, list[float]]
@@ -156,15 +156,15 @@ def curve_callback(model: Any, tokenizer: Any, verifier: Any, completions_a_step
             self.not_counted = 0.0
 
         def measure(self, step: int) -> None:
-            cpu_s = cpu_seconds() - self.not_counted
+            cpu_s = sum(cpu_seconds(os.getpid())) - self.not_counted
             with generation_mode(model) as ready:
                 records = evaluator.run(ready, step).records
             levels = [statistics.mean(r.verdict.pass_rate for r in records if r.level == level) for level in LEVELS]
             self.points.append((step, cpu_s, step * completions_a_step, statistics.mean(levels), levels))
-            self.not_counted = cpu_seconds() - cpu_s
+            self.not_counted = sum(cpu_seconds(os.getpid())) - cpu_s
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.not_counted = cpu_seconds()
+            self.not_counted = sum(cpu_seconds(os.getpid()))
             self.measure(0)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -173,15 +173,6 @@ def curve_callback(model: Any, tokenizer: Any, verifier: Any, completions_a_step
             control.should_training_stop |= state.global_step == stop_at
 
     return Curve()
-
-
-def cpu_seconds() -> float:
-    """User and system time so far of this process and of everything below it."""
-    total = 0.0
-    for pid in (os.getpid(), *descendants(os.getpid())):
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return total
 
 
 # ---- all runs --------------------------------------------------------------------------------------------------------

