@@ -9,26 +9,22 @@ Letters: B completions of C tokens at most, R packed rows of T tokens.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+
+from grpo_project.core.sampling import attends_fully
 
 IGNORED = -100
 _PROMPT, _PADDING = 0, -1
 
 
 def understands(model: Any) -> bool:
-    """Whether a model takes a mask of its own making: full attention in every layer, computed by torch."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if base.config._attn_implementation not in ("sdpa", "eager"):
-        return False
-    if not {"attention_mask", "position_ids"} <= inspect.signature(base.forward).parameters.keys():
-        return False
-    return {type(layer).__name__ for layer in DynamicCache(config=base.config).layers} <= {"DynamicLayer"}
+    """Whether a model takes a mask of our making: full attention in every layer, computed by torch."""
+    implementation = model.config._attn_implementation
+    return implementation in ("sdpa", "eager") and attends_fully(model, {"attention_mask", "position_ids"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from test_trainer import build
 from transformers import (
     AutoModelForCausalLM,
@@ -20,6 +21,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from grpo_project.core import shared_prompts
 from grpo_project.core.ragged_batches import RaggedBatches, chunks_of_like_length
 from grpo_project.core.sampling import sample, understands
 from grpo_project.core.shared_prompts import pack
@@ -119,6 +121,12 @@ def test_what_sample_does_not_understand_is_left_to_generate(tiny_model: Path) -
         )
     )  # fmt: skip
     assert not understands(sliding, PLAIN)
+    with_prompt = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    assert not understands(with_prompt, PLAIN)
+    assert not shared_prompts.understands(with_prompt)
+    with_lora = get_peft_model(model_of(tiny_model), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+    assert understands(with_lora, PLAIN)
+    assert shared_prompts.understands(with_lora)
 
 
 def padded_batch(groups: int, size: int) -> tuple[torch.Tensor, torch.Tensor, int]:
