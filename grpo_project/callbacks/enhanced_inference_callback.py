@@ -24,7 +24,6 @@ from grpo_project.errors import ConfigError, InfrastructureError
 from grpo_project.evaluation.attempts import measure_persistently
 from grpo_project.evaluation.evaluator import EvaluationAbandoned, Evaluator, resolve_ks, resolve_temperature
 from grpo_project.evaluation.history import EvaluationHistory
-from grpo_project.evaluation.judging import Judge
 from grpo_project.evaluation.ranks import evaluate_on_all_ranks, is_sharded
 from grpo_project.evaluation.result import MAIN_METRIC, EvaluationResult, Metrics
 from grpo_project.evaluation.selection import select_problems
@@ -32,6 +31,7 @@ from grpo_project.evaluation.trainer_set import Available, available_problems
 from grpo_project.problems.identity import dataset_fingerprint
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT
+from grpo_project.verifier.verdict import Judge
 
 if TYPE_CHECKING:
     from transformers import Trainer

@@ -25,13 +25,14 @@ from datasets import Dataset
 from grpo_project.core import generation_batch
 from grpo_project.core.atomic_save import AtomicSave
 from grpo_project.core.generation_batch import Batch
+from grpo_project.core.guidance import group_result
 from grpo_project.core.interruptible import Interruptible
 from grpo_project.core.ragged_batches import RaggedBatches
 from grpo_project.core.rollout import Rollout, completion_text
 from grpo_project.core.stop_request import StopRequest
 from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
-from grpo_project.verifier.verdict import Job, Verdict
+from grpo_project.verifier.verdict import Job, Judge, Verdict
 
 
 class ProblemSource(Protocol):
@@ -44,13 +45,6 @@ class ProblemSource(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class Judge(Protocol):
-    """Judges completions; raises ``SandboxError`` when it can't."""
-
-    def stream(self, jobs: Sequence[Job]) -> Iterable[Verdict]:
-        """Verdicts as they are done, told apart by ``job_id``. The work begins now, elsewhere."""
 
 
 RolloutListener = Callable[[int, list[list[Rollout]]], None]
@@ -206,7 +200,7 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         """The places, counted from 0, of this rank's groups whose rewards are all alike."""
         mine = len(groups) // self.accelerator.num_processes
         first = mine * self.accelerator.process_index
-        return [i for i in range(mine) if len({rollout.reward for rollout in groups[first + i]}) == 1]
+        return [i for i in range(mine) if not group_result(groups[first + i]).varied]
 
     def _rows_of(self, places: list[int]) -> torch.Tensor:
         """The rows of this rank's groups at ``places``."""

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
-
 from grpo_project.errors import GrpoError
-from grpo_project.verifier.verdict import Job, Verdict
-
-
-class Judge(Protocol):
-    """Judges completions; raises ``SandboxError`` when it can't."""
-
-    def stream(self, jobs: Sequence[Job]) -> Iterable[Verdict]:
-        """Verdicts as they are done. The work begins now, elsewhere, and not when the first one is asked for."""
+from grpo_project.verifier.verdict import Job, Judge, Verdict
 
 
 class PendingVerdict:

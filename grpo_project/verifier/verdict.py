@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from grpo_project.problems.problem import Problem
 
@@ -85,3 +87,10 @@ class Verdict:
     @property
     def solved(self) -> bool:
         return self.passed == self.total
+
+
+class Judge(Protocol):
+    """What trainer and evaluation need of a verifier. Raises ``SandboxError`` when it can't judge."""
+
+    def stream(self, jobs: Sequence[Job]) -> Iterable[Verdict]:
+        """Verdicts as they are done, told apart by ``job_id``. The work begins now, elsewhere, not with the first."""
