@@ -24,6 +24,7 @@ from grpo_project.problems.problem import LEVELS, Problem
 
 MAX_PENDING = 4096  # draws that wait for their results; a trainer that reads ahead and stops leaves some behind
 REVIEW_STEPS = 25
+STATE_VERSION = 2  # 1 had no pools and another learnable sampler
 
 
 class Curriculum:
@@ -209,6 +210,7 @@ class Curriculum:
         """Everything that later draws and decisions depend on, as plain JSON values."""
         version, internal, gauss = self._rng.getstate()
         return {
+            "version": STATE_VERSION,
             "names": self._names(),
             "problems": len(self.problems),
             "rng": [version, list(internal), gauss],
@@ -230,13 +232,19 @@ class Curriculum:
         """Continue from ``state_dict``.
 
         Raises:
-            CheckpointError: the state is of a curriculum with another gate, sampler, stages or number of problems.
+            CheckpointError: the state is of a curriculum with another gate, sampler, stages or number of problems, or
+                of another version of this program.
         """
         names = self._names()
         if state["names"] != names or state["problems"] != len(self.problems):
             raise CheckpointError(
                 f"the checkpoint's curriculum is {', '.join(state['names'])} over {state['problems']} problems, this "
                 f"run's is {', '.join(names)} over {len(self.problems)}; resume with the same configuration and data"
+            )
+        if (written := state.get("version", 1)) != STATE_VERSION:
+            raise CheckpointError(
+                f"the checkpoint's curriculum is of version {written}, this program's of {STATE_VERSION}; finish the "
+                "run with the version that began it, or start anew with another --output_dir"
             )
         version, internal, gauss = state["rng"]
         self._rng.setstate((version, tuple(internal), gauss))

@@ -243,3 +243,10 @@ def test_a_resume_may_change_thresholds():
     resumed = Curriculum(TRAIN, settings, seed=0, threshold=0.5)
     resumed.load_state_dict(curriculum.state_dict())
     assert resumed.threshold == pytest.approx(0.45)
+
+
+def test_a_state_of_another_version_is_refused_in_words():
+    state = Curriculum(TRAIN, seed=0).state_dict()
+    del state["version"]
+    with pytest.raises(CheckpointError, match="version 1, this program's of 2; finish the run with the version"):
+        Curriculum(TRAIN, seed=0).load_state_dict(state)
