@@ -9,8 +9,19 @@ says which steps it expected, sent and found.
 """
 
 import sys
+from pathlib import Path
+from typing import Any
 
-from grpo_project.core.tracking.self_check import main
+from grpo_project.tracking.self_check import main
+
+
+def loopback_server() -> Any:
+    """The stand-in server of our own tests."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent / "tests" / "support"))
+    from loopback import LoopbackServer
+
+    return LoopbackServer()
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], loopback_server))

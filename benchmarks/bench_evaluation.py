@@ -55,7 +55,7 @@ def step_against_evaluation(group: int, steps: int, rounds: int, folder: Path) -
 
 def step_seconds(group: int, steps: int, every: int, folder: Path) -> list[float]:
     """What each step after the first few took, from one row in the journal to the next."""
-    from grpo_project.core.run_directory import Run
+    from grpo_project.record.run_directory import Run
 
     flags = {
         "output_dir": folder,
@@ -80,10 +80,10 @@ def overlap(problems: int, batch_size: int) -> list[tuple[str, float]]:
     """One evaluation with the embedded model and the real verifier, and its verification once more, alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from grpo_project.core.base_model import embedded_model_path
+    from grpo_project.config import embedded_model_path
     from grpo_project.evaluation.evaluator import Evaluator
-    from grpo_project.evaluation.generation import generation_mode
     from grpo_project.evaluation.selection import select_problems
+    from grpo_project.generation.generator import generation_mode
     from grpo_project.problems.quickstart import builtin_problems
     from grpo_project.verifier import Verifier
     from grpo_project.verifier.verdict import Job
@@ -112,7 +112,7 @@ def disk(steps: int, rows_of_step: Iterator[list[dict[str, Any]]], name: str, fo
     """Write ``steps`` steps of rows; sizes are scaled to 10,000 steps where fewer were written."""
     import json
 
-    from grpo_project.core.samples import SampleStore
+    from grpo_project.record.samples import SampleStore
 
     raw, spent, slowest = 0, 0.0, 0.0
     with SampleStore(folder, 0, keep=0) as store:

@@ -60,8 +60,7 @@ def train(name: str, seed: int, scratch: str) -> Run:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig
 
-    from grpo_project.config import quickstart_recipe
-    from grpo_project.core.base_model import embedded_model_path
+    from grpo_project.config import embedded_model_path, quickstart_recipe
     from grpo_project.verifier import Verifier
 
     flags = GRPOConfig.__dataclass_fields__
@@ -113,12 +112,12 @@ def plain_trainer(model: Any, tokenizer: Any, args: Any, verifier: Any) -> Any:
 
 
 def our_trainer(model: Any, tokenizer: Any, args: Any, verifier: Any, curriculum: bool) -> Any:
-    from grpo_project.core.guidance import Guidance
-    from grpo_project.core.trainer import CodeTrainer
     from grpo_project.curriculum import Curriculum, UniformSource
     from grpo_project.problems.prompt import prompt_for
     from grpo_project.problems.quickstart import builtin_problems
     from grpo_project.rewards import pass_rate
+    from grpo_project.training.guidance import Guidance
+    from grpo_project.training.trainer import CodeTrainer
 
     problems = builtin_problems("train")
     # No evaluation is to be expected: the curve's are the referee's, and rollouts alone move the curriculum.
@@ -143,7 +142,7 @@ def curve_callback(model: Any, tokenizer: Any, verifier: Any, completions_a_step
     from transformers import TrainerCallback
 
     from grpo_project.evaluation.evaluator import Evaluator
-    from grpo_project.evaluation.generation import generation_mode
+    from grpo_project.generation.generator import generation_mode
     from grpo_project.problems.problem import LEVELS
     from grpo_project.problems.quickstart import builtin_problems
 

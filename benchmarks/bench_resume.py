@@ -69,7 +69,7 @@ def starts(rounds: int) -> tuple[float, float]:
 
 def saving() -> tuple[float, float]:
     """Medians of a save and of a step, seconds."""
-    from grpo_project.core.run_directory import Run
+    from grpo_project.record.run_directory import Run
 
     with tempfile.TemporaryDirectory() as folder:
         flags = [*SMALL, "--max_steps", "12", "--save_steps", "1", "--output_dir", folder]
@@ -86,7 +86,7 @@ def trl_alone(changes: dict[str, Any]) -> str:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    from grpo_project.core.base_model import embedded_model_path
+    from grpo_project.config import embedded_model_path
 
     def reward(completions: list[str], **_: Any) -> list[float]:
         return [hashlib.sha256(str(text).encode()).digest()[0] / 255 for text in completions]

@@ -29,12 +29,12 @@ def build(groups: int, size: int, scratch: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig
 
-    from grpo_project.core.base_model import embedded_model_path
-    from grpo_project.core.trainer import CodeTrainer
+    from grpo_project.config import embedded_model_path
     from grpo_project.curriculum import UniformSource
     from grpo_project.problems.prompt import prompt_for
     from grpo_project.problems.quickstart import builtin_problems
     from grpo_project.rewards import pass_rate
+    from grpo_project.training.trainer import CodeTrainer
     from grpo_project.verifier import Verifier
 
     tokenizer = AutoTokenizer.from_pretrained(embedded_model_path())

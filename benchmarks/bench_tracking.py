@@ -20,12 +20,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from grpo_project.core.tracking.loopback import LoopbackRun, LoopbackServer
+from loopback import LoopbackRun, LoopbackServer
 
 OURS = """
 import json, sys, time
-from grpo_project.core.tracking.pace import Pace
-from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager, safe_wandb_log
+from grpo_project.tracking.pace import Pace
+from grpo_project.tracking.manager import initialize_wandb_sync_manager, safe_wandb_log
 folder, first, last, resumed, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
 began = time.perf_counter()
 pace = Pace(confirm_s=0.5, stall_s=4, backoff_s=0.5)

@@ -31,7 +31,6 @@ COMMANDS = {
     "report": "draw the learning curve of one run or several",
     "status": "how a run stands: step, evaluations, why it is in its stage, what W&B has, what went wrong",
     "sync": "upload to W&B what it does not have yet of a run directory, each step exactly once",
-    "build-base": "rebuild the embedded base model from its seed",
 }
 
 

@@ -198,6 +198,11 @@ def quickstart_recipe() -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
+def embedded_model_path() -> Path:
+    """The folder of the shipped base model, for ``AutoModelForCausalLM`` and ``AutoTokenizer``."""
+    return Path(__file__).resolve().parent / "assets" / "base_model"
+
+
 def _base_defaults(embedded: bool, argv: Sequence[str], from_file: dict[str, Any]) -> dict[str, Any]:
     defaults = dict(DEFAULTS)
     if embedded:

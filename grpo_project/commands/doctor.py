@@ -44,7 +44,7 @@ def examine(output_dir: str) -> Iterator[Finding]:
 
 
 def versions() -> Iterator[Finding]:
-    from grpo_project.core.run_record import versions as installed
+    from grpo_project.record.run_record import versions as installed
 
     for name, version in installed().items():
         yield Finding(name, "bad" if version == "not installed" else "ok", version)
@@ -77,8 +77,8 @@ def sandbox() -> Iterator[Finding]:
 
 
 def tracking() -> Finding:
-    from grpo_project.core.wandb_sync_manager import check_wandb_settings
     from grpo_project.errors import TrackingError
+    from grpo_project.tracking.manager import check_wandb_settings
 
     try:
         mode, policy = check_wandb_settings()
@@ -94,8 +94,8 @@ def disk(output_dir: str, free_gb: Callable[[str], float] | None = None) -> Find
     import shutil
     from pathlib import Path
 
-    from grpo_project.core.plan import require_writable
     from grpo_project.errors import ConfigError
+    from grpo_project.training.plan import require_writable
 
     try:
         require_writable(Path(output_dir))

@@ -91,7 +91,7 @@ def find_problems(args: argparse.Namespace) -> tuple[Problem, ...]:
 
 
 def find_model_folder(name: str | None) -> str:
-    from grpo_project.core.plan import find_model
+    from grpo_project.training.plan import find_model
 
     return find_model(name, flag="--model")
 
@@ -128,8 +128,8 @@ def generate_and_judge(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from grpo_project.evaluation.evaluator import EvaluationOutOfMemory, Evaluator
-    from grpo_project.evaluation.generation import generation_mode
     from grpo_project.evaluation.result import EvaluationResult
+    from grpo_project.generation.generator import generation_mode
     from grpo_project.problems.prompt import SYSTEM_PROMPT
     from grpo_project.verifier import Verifier
 

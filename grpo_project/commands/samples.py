@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
 
 def read(args: argparse.Namespace, **selection: Any) -> Any:
     """The chosen store's rows as an Arrow table."""
-    from grpo_project.core.evaluations import FOLDER as EVALUATIONS
-    from grpo_project.core.evaluations import read_evaluations
-    from grpo_project.core.samples import FOLDER as SAMPLES
-    from grpo_project.core.samples import read_samples
+    from grpo_project.record.evaluations import FOLDER as EVALUATIONS
+    from grpo_project.record.evaluations import read_evaluations
+    from grpo_project.record.samples import FOLDER as SAMPLES
+    from grpo_project.record.samples import read_samples
 
     evaluated = args.evaluations or args.diff
     run_dir = Path(args.output_dir)

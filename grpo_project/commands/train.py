@@ -14,8 +14,8 @@ from rich.markup import escape
 from grpo_project.config import Configuration, parse_configuration
 
 if TYPE_CHECKING:
-    from grpo_project.core.plan import RunPlan
-    from grpo_project.core.training import Outcome
+    from grpo_project.training.plan import RunPlan
+    from grpo_project.training.run import Outcome
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,8 +33,8 @@ def main(argv: Sequence[str]) -> int:
         print_curriculum(configuration)
         return 0
 
-    from grpo_project.core.plan import make_plan
     from grpo_project.reports.summary import run_summary
+    from grpo_project.training.plan import make_plan
     from grpo_project.verifier import Verifier
 
     plan = make_plan(configuration)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             announce(plan, verifier.isolation, console)
             # TRL and what belongs to it load in seconds; everything that could be refused was refused before.
-            from grpo_project.core.training import train
+            from grpo_project.training.run import train
 
             outcome = train(plan, verifier, console)
             if outcome.status == "interrupted":

@@ -1,1 +1,1 @@
-"""The run: trainer, checkpoints, journal, and the journal's projection to W&B."""
+"""The import path of existing users, ``grpo_project.core.wandb_sync_manager``. Nothing else lives here."""

@@ -15,11 +15,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from grpo_project.errors import ConfigError, InfrastructureError
-from grpo_project.evaluation.generation import Generation, Generator, is_out_of_memory
 from grpo_project.evaluation.judging import PendingVerdict
-from grpo_project.evaluation.result import CompletionRecord
+from grpo_project.generation.generator import Generation, Generator, is_out_of_memory
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_text
+from grpo_project.record.evaluations import CompletionRecord
 from grpo_project.verifier.verdict import Job, Judge
 
 SAMPLING_TEMPERATURE = 0.8

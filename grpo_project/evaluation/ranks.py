@@ -14,8 +14,8 @@ from accelerate.utils.memory import clear_device_cache
 
 from grpo_project.errors import InfrastructureError
 from grpo_project.evaluation.evaluator import Batches, EvaluationOutOfMemory, Evaluator, in_order
-from grpo_project.evaluation.generation import generation_mode
 from grpo_project.evaluation.result import EvaluationResult
+from grpo_project.generation.generator import generation_mode
 
 
 @dataclass(slots=True)

@@ -12,28 +12,12 @@ from functools import cached_property
 from statistics import fmean
 
 from grpo_project.evaluation.estimators import Estimate, mean_interval, paired_change, pass_at_k
+from grpo_project.record.evaluations import CompletionRecord
 from grpo_project.verifier.verdict import Status, Verdict
 
 Metrics = dict[str, float | str]
 
 MAIN_METRIC = "eval_avg_test_pass_rate"
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionRecord:
-    """One completion, judged. ``sample`` counts the completions of a problem from 0."""
-
-    problem_id: str
-    level: str
-    source: str
-    sample: int
-    prompt: str
-    completion: str
-    tokens: int
-    """Generated tokens, the end token included."""
-    truncated: bool
-    """The token limit came before the end token."""
-    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grpo_project.core.evaluations import EvaluationStore
 from grpo_project.errors import JournalError
-from grpo_project.evaluation.result import CompletionRecord, EvaluationResult
+from grpo_project.evaluation.result import EvaluationResult
+from grpo_project.record.evaluations import CompletionRecord, EvaluationStore
 from grpo_project.verifier.verdict import Status, TestResult, Verdict
 
 

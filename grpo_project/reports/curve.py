@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 from statistics import fmean
 
-from grpo_project.core.run_directory import Run
 from grpo_project.errors import ConfigError
 from grpo_project.problems.problem import LEVELS
+from grpo_project.record.run_directory import Run
 
 MAIN = "eval_avg_test_pass_rate"
 COLOURS = {

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.table import Table
 
-from grpo_project.core.file_lock import is_held
-from grpo_project.core.run_directory import Run
-from grpo_project.core.run_record import RunRecord
-from grpo_project.core.tracking.state import sync_status
 from grpo_project.curriculum import Decision
 from grpo_project.errors import ConfigError
+from grpo_project.record.file_lock import is_held
+from grpo_project.record.run_directory import Run
+from grpo_project.record.run_record import RunRecord
+from grpo_project.tracking.state import sync_status
 
 TROUBLES = ("checkpoint_rejected", "checkpoint_failed", "evaluation_failed", "evaluation_suspect", "alarm")
 

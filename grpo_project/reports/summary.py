@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from grpo_project.core.run_directory import Run
 from grpo_project.problems.problem import LEVELS
+from grpo_project.record.run_directory import Run
 
 MAIN = "eval_avg_test_pass_rate"
 

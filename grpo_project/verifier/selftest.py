@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from grpo_project.errors import ConfigError
 from grpo_project.problems.problem import CallTest, Problem
-from grpo_project.verifier.isolation import LEVELS, RLIMITS
+from grpo_project.verifier.cage.isolation import LEVELS, RLIMITS
 from grpo_project.verifier.verdict import Job, Status
 from grpo_project.verifier.verifier import Verifier
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from grpo_project.errors import ConfigError, DataError, SandboxError
 from grpo_project.problems.problem import Problem
-from grpo_project.verifier.cache import Cache, Key
-from grpo_project.verifier.engine import Engine, Outcome
+from grpo_project.verifier.cage.isolation import LEVELS
+from grpo_project.verifier.engine.cache import Cache, Key
+from grpo_project.verifier.engine.engine import Engine, Outcome
 from grpo_project.verifier.extract import extract_code
-from grpo_project.verifier.isolation import LEVELS
-from grpo_project.verifier.spec import Spec, spec_of
+from grpo_project.verifier.python.spec import Spec, spec_of
 from grpo_project.verifier.verdict import Job, Status, TestResult, Verdict
 
 _SPECS_KEPT = 4096

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from grpo_project.cli import main
-from grpo_project.core.base_model import embedded_model_path
+from grpo_project.config import embedded_model_path
 
 PROBLEMS = ["--max_problems", "15", "--max_new_tokens", "96"]
 

@@ -1,9 +1,8 @@
 import pytest
 
 from grpo_project.cli import main
-from grpo_project.core.evaluations import EvaluationStore
-from grpo_project.core.samples import SampleStore
-from grpo_project.evaluation.result import CompletionRecord
+from grpo_project.record.evaluations import CompletionRecord, EvaluationStore
+from grpo_project.record.samples import SampleStore
 from grpo_project.verifier.verdict import Status, TestResult, Verdict
 
 

@@ -77,7 +77,7 @@ def main(folder, model_path, kind, trouble, bind):
     from judging import HashJudge, make_problems
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
-    from grpo_project.callbacks.enhanced_inference_callback import EnhancedInferenceCallback
+    from grpo_project.evaluation.callback import EnhancedInferenceCallback
     from grpo_project.evaluation.selection import select_problems
 
     arguments = training_arguments(folder, kind)

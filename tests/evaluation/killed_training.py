@@ -12,7 +12,7 @@ def train(folder, model_path, steps, every):
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
     from transformers.utils import logging as transformers_logging
 
-    from grpo_project.callbacks.enhanced_inference_callback import EnhancedInferenceCallback
+    from grpo_project.evaluation.callback import EnhancedInferenceCallback
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.WARNING)

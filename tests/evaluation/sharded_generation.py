@@ -12,7 +12,7 @@ def main(folder, model_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from grpo_project.evaluation.evaluator import Evaluator
-    from grpo_project.evaluation.generation import generation_mode
+    from grpo_project.generation.generator import generation_mode
 
     torch.distributed.init_process_group("gloo")
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_project.core.evaluations import read_evaluations
+from grpo_project.record.evaluations import read_evaluations
 
 HERE = Path(__file__).parent
 

@@ -7,10 +7,10 @@ from judging import HashJudge, make_problems
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grpo_project.core.random_state import preserved_random_state
 from grpo_project.errors import ConfigError, SandboxError
 from grpo_project.evaluation.evaluator import Evaluator, in_order
-from grpo_project.evaluation.generation import Generator, generation_mode
+from grpo_project.generation.generator import Generator, generation_mode
+from grpo_project.generation.random_state import preserved_random_state
 from grpo_project.problems.prompt import prompt_for, prompt_text
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from killed_training import train
 
-from grpo_project.core.evaluations import read_evaluations
+from grpo_project.record.evaluations import read_evaluations
 
 STEPS, EVERY = 7, 2
 DUE = [0, 2, 4, 6, 7]

@@ -1,8 +1,9 @@
 import pytest
 
-from grpo_project.evaluation.result import CompletionRecord, EvaluationResult, compiled
+from grpo_project.evaluation.result import EvaluationResult, compiled
 from grpo_project.evaluation.tables import probability
 from grpo_project.problems.problem import CallTest, Problem
+from grpo_project.record.evaluations import CompletionRecord
 from grpo_project.verifier import Job, Status, Verdict, Verifier
 
 

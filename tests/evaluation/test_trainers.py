@@ -10,13 +10,13 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from grpo_project.callbacks.enhanced_inference_callback import EnhancedInferenceCallback
-from grpo_project.core import wandb_sync_manager
-from grpo_project.core.base_model import embedded_model_path
-from grpo_project.core.evaluations import read_evaluations
-from grpo_project.core.journal import Journal
-from grpo_project.core.run_directory import Run
-from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager
+from grpo_project.config import embedded_model_path
+from grpo_project.evaluation.callback import EnhancedInferenceCallback
+from grpo_project.record.evaluations import read_evaluations
+from grpo_project.record.journal import Journal
+from grpo_project.record.run_directory import Run
+from grpo_project.tracking import manager as wandb_sync_manager
+from grpo_project.tracking.manager import initialize_wandb_sync_manager
 
 COMMON = {
     "max_steps": 3,

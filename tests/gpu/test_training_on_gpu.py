@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from grpo_project.core.run_directory import Run
+from grpo_project.record.run_directory import Run
 
 pytestmark = [
     pytest.mark.gpu,

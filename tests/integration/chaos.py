@@ -30,8 +30,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 from safetensors.numpy import load_file
 
 from grpo_project.cli import main
-from grpo_project.core.run_directory import Run
-from grpo_project.core.samples import SampleStore
+from grpo_project.record.run_directory import Run
+from grpo_project.record.samples import SampleStore
 
 SMALL = [
     *("--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "16"),

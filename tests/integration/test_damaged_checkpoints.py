@@ -10,9 +10,9 @@ import pytest
 
 from grpo_project.cli import main
 from grpo_project.config import parse_configuration
-from grpo_project.core.plan import make_plan
-from grpo_project.core.run_directory import Run
 from grpo_project.errors import CheckpointError, ConfigError, DataError
+from grpo_project.record.run_directory import Run
+from grpo_project.training.plan import make_plan
 
 FLAGS = [
     *("--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "8", "--use_cpu"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from chaos import differences
 
-from grpo_project.core.run_directory import Run
+from grpo_project.record.run_directory import Run
 
 FLAGS = [
     *("--per_device_train_batch_size", "4", "--num_generations", "4", "--max_completion_length", "12"),

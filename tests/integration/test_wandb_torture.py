@@ -12,10 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from loopback import API_KEY, LoopbackServer
 
-from grpo_project.core.run_directory import Run
-from grpo_project.core.tracking.loopback import API_KEY, LoopbackServer
-from grpo_project.core.tracking.processes import children, command_line
+from grpo_project.record.run_directory import Run
+from grpo_project.tracking.processes import children, command_line
 
 SUPPORT = Path(__file__).parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
@@ -90,8 +90,8 @@ class Torture:
         self.done[what] += 1
 
     def kill(self, which: str) -> None:
-        uploaders = self.find("core.tracking.uploader")
-        deliveries = self.find("core.tracking.delivery")
+        uploaders = self.find("tracking.uploader")
+        deliveries = self.find("tracking.delivery")
         cores = [pid for delivery in deliveries for pid in children(delivery)]
         number = signal.SIGSTOP if which == "freeze" and cores else signal.SIGKILL
         targets = {"uploader": uploaders, "delivery": deliveries, "core": cores, "freeze": cores}[which]

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from grpo_project.core.journal import Journal
-from grpo_project.core.run_record import RunRecord
 from grpo_project.errors import ConfigError
+from grpo_project.record.journal import Journal
+from grpo_project.record.run_record import RunRecord
 from grpo_project.reports.curve import learning_curve
 from grpo_project.reports.status import run_status, status_lines
 from grpo_project.reports.summary import run_summary

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from grpo_project.core.tracking.pace import Pace
-from grpo_project.core.wandb_sync_manager import initialize_wandb_sync_manager, safe_wandb_log
+from grpo_project.tracking.manager import initialize_wandb_sync_manager, safe_wandb_log
+from grpo_project.tracking.pace import Pace
 
 EVAL_EVERY = 10
 

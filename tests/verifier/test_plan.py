@@ -7,9 +7,9 @@ import pytest
 
 from grpo_project.problems.problem import AssertTest, CheckTest, Problem
 from grpo_project.verifier import Job, Verifier
-from grpo_project.verifier.exam import CheckExam, SourceExam
-from grpo_project.verifier.plan import Plan
-from grpo_project.verifier.spec import spec_of
+from grpo_project.verifier.python.exam import CheckExam, SourceExam
+from grpo_project.verifier.python.plan import Plan
+from grpo_project.verifier.python.spec import spec_of
 
 
 def planned(test):

@@ -4,7 +4,7 @@ import pytest
 
 from grpo_project.problems.problem import AssertTest, CallTest, CheckTest, Problem
 from grpo_project.verifier import Job, Verifier
-from grpo_project.verifier.stateless import stateless
+from grpo_project.verifier.cage.stateless import stateless
 
 PURE = {
     "arithmetic": "def f(x):\n    return x + 1",

@@ -1,0 +1,150 @@
+"""The run's own record, append-only: what W&B, reports and plots show is projected from here.
+
+``journal/metrics.jsonl`` holds one row for each step and kind, ``journal/events.jsonl`` what happened to the run.
+A row is one ``write(2)`` before training goes on: it survives SIGKILL. Only ``flush`` (fsync) survives a power loss.
+Nothing is rewritten to resume; readers (``run_directory``) take the newest attempt. Memory stays flat.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from grpo_project.errors import JournalError
+from grpo_project.record.json_line import encode
+from grpo_project.record.run_directory import RESERVED, RunPaths, lock_run, read_attempts, read_steps
+
+
+class Journal:
+    """Appends to the journal of one run directory. One process writes it at a time.
+
+    Raises:
+        ConfigError: another live process writes this run directory.
+        JournalError: the journal can't be opened.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], attempt: int) -> None:
+        self.paths = RunPaths(Path(output_dir))
+        self.attempt = attempt
+        self.last_step = -1
+        """The highest step of a row of this attempt; -1 before the first."""
+        self.after_row: Callable[[], None] | None = None
+        """Called after each row; the W&B manager keeps its uploader alive with it."""
+        try:
+            self.paths.journal.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_run(self.paths)
+            self._metrics = _AppendFile(self.paths.metrics)
+            self._events = _AppendFile(self.paths.events)
+        except OSError as error:
+            raise JournalError(f"can't open the journal in {self.paths.journal}: {error}") from error
+
+    def metrics(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """Append a row. ``step`` is the trainer's, ``kind`` who measured it ("train", "eval", "curriculum", "user").
+
+        A value named like one of the row's own fields (``RESERVED``) is kept under ``_values``.
+
+        Raises:
+            TypeError: a value that can't be recorded; nothing was written.
+            ValueError: a negative step.
+            JournalError: the disk refused it.
+        """
+        step = operator.index(step)
+        if step < 0:
+            raise ValueError(f"a step is 0 or more, not {step}")
+        row: dict[str, Any] = {"attempt": self.attempt, "step": step, "time": round(time.time(), 3), "kind": kind}
+        clashing = RESERVED & values.keys()
+        if clashing:
+            row.update((key, value) for key, value in values.items() if key not in clashing)
+            row["_values"] = {key: values[key] for key in values if key in clashing}
+        else:
+            row.update(values)
+        self._metrics.append(encode(row))
+        self.last_step = max(self.last_step, step)
+        if self.after_row is not None:
+            self.after_row()
+
+    def event(self, name: str, /, step: int | None = None, **fields: Any) -> None:
+        """Append to the events: started, resumed, checkpoint, stage, outage, fault.
+
+        Each attempt records ``started`` or ``resumed`` with the step that it goes on from (0 for a start anew): rows of
+        earlier attempts beyond it no longer count.
+        """
+        self._events.append(encode_event(self.attempt, name, step, fields))
+
+    def flush(self) -> None:
+        """Return once everything is on the disk itself (fsync)."""
+        self._metrics.sync()
+        self._events.sync()
+
+    def close(self) -> None:
+        """Close the files. Closing twice is fine."""
+        for file in (self._metrics, self._events):
+            file.close()
+        self._lock.release()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def next_attempt(output_dir: str | os.PathLike[str]) -> int:
+    """The number of the next process start in this run directory; 0 for a new one."""
+    paths = RunPaths(Path(output_dir))
+    told = max(read_attempts(paths.events), default=-1)
+    seen = max((attempt for attempt, _ in read_steps(paths.metrics)), default=-1)
+    return max(told, seen) + 1
+
+
+def append_event(output_dir: str | os.PathLike[str], attempt: int, name: str, /, **fields: Any) -> None:
+    """Append one event from a process that does not own the journal (the uploader)."""
+    file = _AppendFile(RunPaths(Path(output_dir)).events)
+    try:
+        file.append(encode_event(attempt, name, None, fields))
+    finally:
+        file.close()
+
+
+def encode_event(attempt: int, name: str, step: int | None, fields: Mapping[str, Any]) -> bytes:
+    return encode({"attempt": attempt, "step": step, "time": round(time.time(), 3), "event": name, **fields})
+
+
+class _AppendFile:
+    """A file that grows by whole lines, one ``write(2)`` each; O_APPEND keeps several writers from mixing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        size = os.fstat(self._file).st_size
+        # A process killed in the middle of a write leaves a line without an end; the next row must not be glued to it.
+        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
+
+    def append(self, line: bytes) -> None:
+        if self._torn:
+            line = b"\n" + line
+        try:
+            written = os.write(self._file, line)
+            self._torn = written != len(line)
+        except OSError as error:
+            raise JournalError(f"can't write {self.path}: {error}") from error
+        if self._torn:  # a regular file takes less than asked for only when the disk or the quota is full
+            raise JournalError(
+                f"can't write {self.path}: only {written} of {len(line)} bytes fitted; is the disk full?"
+            )
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise JournalError(f"can't fsync {self.path}: {error}") from error
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

@@ -1,0 +1,170 @@
+"""Parquet files of judged completions: one row layout, written whole or not at all, read as the journal counts.
+
+Both stores (``samples``, ``evaluations``) name their files by attempt, never overwrite one, and leave it to the reader
+to pass over what a resume has superseded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from grpo_project.errors import JournalError
+from grpo_project.record.durable import flush
+from grpo_project.record.run_directory import Attempt, RunPaths, read_attempts, valid_until
+from grpo_project.verifier.verdict import Verdict
+
+TEST_RESULT = pa.struct(
+    [(name, pa.string()) for name in ("status", "message", "input", "expected", "got")] + [("cpu_s", pa.float64())]
+)
+
+JUDGED_COMPLETION: list[tuple[str, pa.DataType]] = [
+    ("attempt", pa.int32()),
+    ("step", pa.int64()),
+    ("problem_id", pa.string()),
+    ("level", pa.string()),
+    ("prompt", pa.string()),
+    ("completion", pa.string()),
+    ("code", pa.string()),
+    ("status", pa.string()),
+    ("passed", pa.int32()),
+    ("total", pa.int32()),
+    ("tests", pa.list_(TEST_RESULT)),
+]
+"""The columns that both stores share."""
+
+TEMPORARY = ".tmp"
+ZSTD_LEVEL = 6  # within 3% of level 9 in half of its time, measured in benchmarks/bench_evaluation.py
+
+
+def verdict_row(verdict: Verdict) -> dict[str, Any]:
+    """The columns that a verdict fills."""
+    names = ("message", "input", "expected", "got", "cpu_s")
+    return {
+        "code": verdict.code,
+        "status": verdict.status.value,
+        "passed": verdict.passed,
+        "total": verdict.total,
+        "tests": [{"status": t.status.value, **{name: getattr(t, name) for name in names}} for t in verdict.tests],
+    }
+
+
+def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as an Arrow table; a column that a row lacks is null.
+
+    Raises:
+        ValueError: a row has a column that the schema does not know.
+    """
+    rows = [dict(row) for row in rows]
+    unknown = {name for row in rows for name in row} - set(schema.names)
+    if unknown:
+        raise ValueError(f"unknown columns {sorted(unknown)}; a row has {schema.names}")
+    try:
+        return pa.Table.from_pylist(rows, schema=schema)
+    except UnicodeEncodeError:  # rare, and looking at every text beforehand would double the cost of a shard
+        return pa.Table.from_pylist([_storable(row) for row in rows], schema=schema)
+
+
+def write_shard(path: Path, table: pa.Table) -> None:
+    """Write ``path`` so that it is there in full, on the disk itself, or not at all.
+
+    Raises:
+        JournalError: the file exists already, or the disk refused it.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        if path.exists():
+            raise JournalError(f"{path} exists already; a shard is never overwritten")
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", compression_level=ZSTD_LEVEL)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        flush(path.parent)
+    except (OSError, pa.ArrowException) as error:
+        raise JournalError(f"can't write {path}: {error}") from error
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a shard holds. Raises ``JournalError`` if it can't be read."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise JournalError(f"can't read {path}: {error}") from error
+
+
+def read_rows(
+    output_dir: str | os.PathLike[str],
+    shards: Iterable[Path],
+    unsealed: Iterable[pa.Table],
+    schema: pa.Schema,
+    *,
+    only_canonical: bool,
+    where: pc.Expression | None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """All rows for which ``where`` holds, by step; those of one step in the order in which they were written.
+
+    ``columns`` beside attempt and step: only these are loaded, and ``where`` can speak of them alone.
+
+    Raises:
+        JournalError: a shard can't be read.
+    """
+    shards, unsealed = list(shards), list(unsealed)
+    if columns is not None:
+        schema = pa.schema([field for field in schema if field.name in {"attempt", "step", *columns}])
+        unsealed = [table.select(schema.names) for table in unsealed]
+    kept = [table if where is None else table.filter(where) for table in unsealed]
+    table = pa.concat_tables([schema.empty_table(), *(_read(path, schema, where) for path in shards), *kept])
+    if only_canonical:
+        key_columns = pa.schema([schema.field("attempt"), schema.field("step")])
+        keys = [_read(path, key_columns) for path in shards] + [t.select(key_columns.names) for t in unsealed]
+        table = _canonical(table, pa.concat_tables([key_columns.empty_table(), *keys]), output_dir)
+    row = pa.array(range(len(table)), pa.int64())
+    order = [("step", "ascending"), ("attempt", "ascending"), ("_row", "ascending")]
+    return table.take(pc.sort_indices(table.append_column("_row", row), sort_keys=order))
+
+
+def _read(path: Path, schema: pa.Schema, where: pc.Expression | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, schema=schema, filters=where)
+    except (OSError, pa.ArrowException) as error:
+        raise JournalError(f"can't read {path}: {error}") from error
+
+
+def _canonical(table: pa.Table, keys: pa.Table, output_dir: str | os.PathLike[str]) -> pa.Table:
+    """Without the rows that a resume superseded: they lie beyond the step that a later attempt went on from.
+
+    Which step that is the journal's events tell; for a folder without a journal it is inferred from the rows. ``keys``
+    are attempt and step of every row, whether selected or not.
+    """
+    attempts = read_attempts(RunPaths(Path(output_dir)).events)
+    for first in keys.group_by("attempt").aggregate([("step", "min")]).to_pylist():
+        attempt = attempts.setdefault(first["attempt"], Attempt(first["attempt"]))
+        if attempt.resume_step is None:
+            attempt.resume_step = first["step_min"] - 1 if attempt.number else 0
+    limits = valid_until(attempts)
+    winner: dict[int, int] = {}
+    for key in keys.group_by(["step", "attempt"]).aggregate([]).to_pylist():
+        step, number = key["step"], key["attempt"]
+        if step <= limits.get(number, step):
+            winner[step] = max(winner.get(step, -1), number)
+    pairs = zip(table["step"].to_pylist(), table["attempt"].to_pylist(), strict=True)
+    return table.filter(pa.array([winner.get(step) == number for step, number in pairs], pa.bool_()))
+
+
+def _storable(value: Any) -> Any:
+    """Lone surrogates, which a program's output may hold, have no UTF-8; they are kept as escapes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {name: _storable(item) for name, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_storable(item) for item in value]
+    return value

@@ -1,0 +1,205 @@
+"""The uploader's side of one delivery process: starts it, reads what it says, judges its death, starts it again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from grpo_project.tracking.delivery import CLIENT_PROCESS, EXIT_REFUSED
+from grpo_project.tracking.environment import redact
+from grpo_project.tracking.pace import Pace
+from grpo_project.tracking.processes import kill
+from grpo_project.tracking.segments import Segment
+from grpo_project.tracking.state import SegmentState
+
+GIVE_UP_S = 24 * 3600.0
+"""After so long without any progress the uploader leaves a segment to the next start or ``grpo sync``. Time, not a
+number of failures: a night without the server is no reason to stop."""
+
+
+class Channel:
+    """Keeps one segment's delivery going until it is complete.
+
+    Args:
+        event: records an event (name, fields) in the journal.
+    """
+
+    def __init__(
+        self,
+        output_dir: Path,
+        segment: Segment,
+        state: SegmentState,
+        pace: Pace,
+        *,
+        trainer_pid: int,
+        event: Callable[..., None],
+        log: Callable[[str], None],
+    ) -> None:
+        self.output_dir, self.segment, self.state, self.pace = output_dir, segment, state, pace
+        self.trainer_pid, self.event, self.log = trainer_pid, event, log
+        self.process: subprocess.Popen[bytes] | None = None
+        self.finished = False
+        self.refused: str | None = None
+        self._end: tuple[bool, int] | None = None
+        self._failures = 0
+        self._start_at = 0.0
+        self._heard_at = 0.0
+        self._buffers = {"stdout": b"", "stderr": b""}
+        self._last_words = ""
+        self._failure = ""
+
+    def tick(self) -> bool:
+        """Do what is due, without waiting. Returns whether the state changed."""
+        if self.finished or self.refused:
+            return False
+        if self.process is None:
+            if time.monotonic() >= self._start_at:
+                self._start()
+            return False
+        changed = self._listen()
+        if self.process.poll() is not None:
+            changed = self._listen() or changed
+            self._judge(self.process.returncode)
+            return True
+        if time.monotonic() - self._heard_at > self.pace.silence_s:
+            self._failure = f"frozen: said nothing for {self.pace.silence_s:.0f} s"
+            self.kill()
+            self._judge(-signal.SIGKILL)
+            return True
+        return changed
+
+    def end(self, close: bool, exit_code: int) -> None:
+        """No more rows will come. ``close``: the last step is complete."""
+        if self._end is None:
+            self._end = (close, exit_code)
+            self._tell_end()
+            self._start_at = min(self._start_at, time.monotonic() + self.pace.backoff_s)
+
+    def kill(self) -> None:
+        """End the delivery and its wandb-core at once. Rows that were not confirmed are delivered by the next one."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        # wandb-core has a session of its own and goes on sending for some seconds. What it sends between two answers
+        # that the next client gets on opening the run would shift that client's lines.
+        kill(self.state.core_pids, CLIENT_PROCESS)
+        self.state.core_pids = []
+
+    def _start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "grpo_project.tracking.delivery",
+            str(self.output_dir),
+            self.segment.run_id,
+        ]
+        command += ["--trainer-pid", str(self.trainer_pid), "--pace", json.dumps(asdict(self.pace))]
+        pipe = subprocess.PIPE
+        kill(self.state.core_pids, CLIENT_PROCESS)  # of an uploader that was killed
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            os.set_blocking(stream.fileno(), False)
+        self._heard_at = time.monotonic()
+        self._failure = self._last_words = ""
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self.process is not None and self._end is not None:
+            assert self.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(b"end %d %d\n" % self._end)
+                self.process.stdin.flush()
+
+    def _listen(self) -> bool:
+        changed = False
+        for line in self._lines("stderr"):
+            self._last_words = redact(line)
+            self.log(f"{self.segment.run_id}: {self._last_words}")
+        for line in self._lines("stdout"):
+            self._heard_at = time.monotonic()
+            changed = self._take(json.loads(line)) or changed
+        return changed
+
+    def _lines(self, name: str) -> list[str]:
+        """The whole lines that the process has written since the last call."""
+        stream = getattr(self.process, name)
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(stream.fileno(), 65536):
+                self._buffers[name] += chunk
+        *lines, self._buffers[name] = self._buffers[name].split(b"\n")
+        return [line.decode("utf-8", "replace") for line in lines if line.strip()]
+
+    def _take(self, message: dict[str, Any]) -> bool:
+        """Take a message of the delivery into the state."""
+        state = self.state
+        if "beat" in message:
+            return False
+        if "opened" in message:
+            state.opened = sorted({*state.opened, message["opened"]})
+            state.url, state.core_pids = message["url"], message["core_pids"]
+        if "delivered" in message:
+            state.delivered, state.delivered_step = message["delivered"], message["delivered_step"]
+        if "confirmed" in message:
+            self._progressed()
+            state.confirmed, state.confirmed_step = message["confirmed"], message["confirmed_step"]
+            state.restart = message["restart"]
+        if "trouble" in message:
+            self._trouble(message["trouble"])
+        if "complete" in message:
+            self._progressed()
+            state.complete, state.read_back = message["complete"], message["read_back"]
+        if "failed" in message:
+            self._failure = redact(message["failed"])
+        if "refused" in message:
+            self._failure = redact(message["refused"])
+        return True
+
+    def _progressed(self) -> None:
+        self._failures = 0
+        if self.state.last_error is not None:
+            self.event("wandb_recovered", run_id=self.segment.run_id, after=self.state.last_error)
+            self.state.recovered()
+
+    def _trouble(self, reason: str) -> None:
+        if self.state.last_error is None:
+            self.event("wandb_outage", run_id=self.segment.run_id, reason=redact(reason))
+        self.state.failed(redact(reason))
+
+    def _judge(self, code: int) -> None:
+        """The delivery has ended: done, refused, or to be started again."""
+        self.kill()
+        assert self.process is not None
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+        self.process = None
+        self._buffers = {"stdout": b"", "stderr": b""}
+        if code == 0:
+            self.finished = True
+            return
+        if code == EXIT_REFUSED:
+            self.refused = self._failure
+            return
+        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}: {self._last_words}"
+        reason = self._failure or died
+        self._failures += 1
+        self.state.restarts += 1
+        self._trouble(reason)
+        assert self.state.error_since is not None
+        self.log(f"{self.segment.run_id}: delivery ended ({reason}); failure {self._failures} in a row")
+        wait = min(self.pace.backoff_s * 2 ** min(self._failures - 1, 10), self.pace.backoff_max_s)
+        self._start_at = time.monotonic() + wait
+        if time.time() - self.state.error_since > GIVE_UP_S:
+            self.finished = True
+            self.event("wandb_gave_up", run_id=self.segment.run_id, reason=reason, failures=self._failures)

@@ -1,0 +1,326 @@
+"""A process that delivers one segment: hands its rows to the W&B client and has the server confirm them.
+
+The only place that imports wandb. The uploader starts it, restarts it after any death, and reads what it says on
+standard output: one JSON object a line. On standard input it is told when no more rows will come
+(``end CLOSE EXIT_CODE``: CLOSE is 1 when the last step is complete); without the uploader it kills itself.
+
+One mapping makes repetition harmless: a row's W&B step is the trainer's step, its line in the history is its number.
+After any death the run is opened again with the same id, and delivery goes on from the server's own last step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from grpo_project.record.run_directory import RunPaths
+from grpo_project.tracking.environment import base_url
+from grpo_project.tracking.pace import Pace
+from grpo_project.tracking.processes import children, kill
+from grpo_project.tracking.rows import STEP_METRIC, Row, SegmentRows
+from grpo_project.tracking.segments import Segment, read_segments, valid_steps
+from grpo_project.tracking.server import ServerWatch, describe, is_closed, read_back, server_answers
+from grpo_project.tracking.state import SegmentState, read_state
+
+CLIENT_PROCESS = "wandb-core"
+CLOSE_TRIES = 3
+CLOSED_WITHIN_S = 5.0
+EXIT_FAILED = 1
+EXIT_STALLED = 3
+EXIT_REFUSED = 4
+# The client reads these for itself and would contradict what the segment says.
+OWNED_VARIABLES = (
+    *("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM", "WANDB_MODE", "WANDB_NAME"),
+    *("WANDB_RUN_GROUP", "WANDB_PROJECT", "WANDB_SERVICE", "WANDB_DISABLED"),
+)
+
+
+class Stalled(Exception):
+    """The server answers but does not get the rows."""
+
+
+class Refused(Exception):
+    """The server does not do the fork or the rewind."""
+
+
+class Delivery:
+    """Delivers the rows of ``segment`` until told the end, then proves it."""
+
+    def __init__(self, output_dir: Path, segment: Segment, state: SegmentState, pace: Pace, trainer_pid: int) -> None:
+        self.output_dir, self.segment, self.state, self.pace = output_dir, segment, state, pace
+        self.trainer_pid = trainer_pid
+        self.paths = RunPaths(output_dir)
+        self.end: tuple[bool, int] | None = None
+        self.sent: collections.deque[Row] = collections.deque()  # not confirmed yet; without their values
+        self.confirmed_step = state.confirmed_step
+        self.progress_at = time.monotonic()
+
+    def work(self) -> None:
+        """
+        Raises:
+            Stalled, Refused, and whatever the client raises.
+        """
+        import wandb
+
+        reopened = self.state.opened != []
+        self.run = self.open(wandb)
+        self.say_opened()
+        start = int(self.run.starting_step)
+        self.watch = ServerWatch(self.run.path, min(1.0, self.pace.confirm_s))
+        self.watch.start()
+        # Only what the server still has counts as delivered: it may have lost what it had confirmed, or been rewound.
+        trusted = reopened and self.segment.policy != "rewind" and start > self.state.confirmed_step
+        rows = self.rows(self.state if trusted else SegmentState(self.segment.run_id))
+        asked_at = 0.0
+        while True:
+            self.listen()
+            free = self.pace.window - len(self.sent)
+            batch = rows.poll(min(200, free)) if free > 0 else []
+            if not batch and self.end is not None and self.end[0]:
+                batch = rows.close()
+            self.hand_over(batch, start)
+            if self.end is not None and not batch and free > 0:
+                break
+            now = time.monotonic()
+            if self.sent and now - asked_at > self.pace.confirm_s:
+                asked_at = now
+                self.watch.ask()
+            self.take_confirmation()
+            say(beat=1)
+            if not batch:
+                time.sleep(0.25)
+        self.finish(held=rows.held)
+
+    def open(self, wandb: Any) -> Any:
+        """Open the W&B run; a fork or a rewind only the first time that this attempt does."""
+        segment, settings = self.segment, self.settings(wandb)
+        first_time = segment.attempts[-1] not in self.state.opened
+        identity: dict[str, Any] = {"id": segment.run_id, "resume": "allow"}
+        if segment.policy in ("fork", "rewind") and first_time:
+            identity = self.branch(wandb)
+        run = wandb.init(
+            project=segment.project,
+            entity=segment.entity,
+            name=None if self.state.opened else segment.name,  # a name that the user changed since is kept
+            group=segment.group,
+            config=segment.config,
+            dir=os.environ.get("WANDB_DIR") or str(self.output_dir),
+            settings=settings,
+            **identity,
+        )
+        run.define_metric(STEP_METRIC)
+        run.define_metric("*", step_metric=STEP_METRIC)
+        return run
+
+    def branch(self, wandb: Any) -> dict[str, Any]:
+        """How ``wandb.init`` is asked for the fork or the rewind; a plain continuation where nothing is to be undone.
+
+        Raises:
+            Refused: the server does not know the parent.
+        """
+        segment = self.segment
+        source = segment.parent_id if segment.policy == "fork" else segment.run_id
+        api = wandb.Api(timeout=10)
+        try:
+            last_step = api.run(f"{segment.entity or api.default_entity}/{segment.project}/{source}").lastHistoryStep
+        except (ValueError, wandb.errors.CommError) as error:
+            if segment.policy == "rewind":
+                return {"id": segment.run_id, "resume": "allow"}  # nothing was delivered yet
+            raise Refused(f"the parent run {source} is not on the server: {describe(error)}") from error
+        if segment.policy == "fork":
+            return {"id": segment.run_id, "fork_from": f"{source}?_step={segment.branch_step}"}
+        if last_step <= (segment.branch_step or 0):
+            return {"id": segment.run_id, "resume": "allow"}
+        return {"id": segment.run_id, "resume_from": f"{source}?_step={segment.branch_step}"}
+
+    def settings(self, wandb: Any) -> Any:
+        live = self.trainer_pid > 0
+        return wandb.Settings(
+            silent=True,
+            console="off",
+            # The journal is the record. Without a transaction log a `wandb sync` has nothing that it could double.
+            x_skip_transaction_log=True,
+            init_timeout=self.pace.init_s,
+            finish_timeout=self.pace.finish_s,
+            x_file_stream_transmit_interval=1,  # whole seconds; below 1 it silently becomes 15
+            x_file_stream_retry_wait_max_seconds=4,
+            x_file_stream_timeout_seconds=10,
+            # System metrics are those of the training process, and there are none when a dead run is uploaded later.
+            x_disable_stats=not live,
+            x_stats_pid=self.trainer_pid if live else os.getpid(),
+        )
+
+    def rows(self, known: SegmentState) -> SegmentRows:
+        return SegmentRows(
+            *(self.paths.metrics, self.segment.attempts, valid_steps(self.output_dir, self.segment)),
+            offset=known.restart,
+            number=known.confirmed,
+            after=known.confirmed_step,
+        )
+
+    def hand_over(self, batch: list[Row], start: int) -> None:
+        """Give rows to the client, except those below ``start``: the server has them from an earlier delivery."""
+        import wandb
+
+        for row in batch:
+            if row.step >= start:
+                values = {key: to_wandb(wandb, value) for key, value in row.values.items()}
+                # The time of measuring, not of the upload, which may be days later.
+                self.run.log({**values, STEP_METRIC: row.step, "_timestamp": row.time}, step=row.step, commit=True)
+            self.sent.append(Row(row.step, row.time, {}, row.number, row.restart))
+        if batch:
+            self.watch.last_step = max(self.watch.last_step, start - 1)
+            say(delivered=batch[-1].number, delivered_step=batch[-1].step)
+
+    def take_confirmation(self) -> None:
+        """
+        Raises:
+            Stalled: the server answers, and the rows do not arrive.
+        """
+        confirmed = None
+        while self.sent and self.sent[0].step <= self.watch.last_step:
+            confirmed = self.sent.popleft()
+        now = time.monotonic()
+        if confirmed is not None:
+            say(confirmed=confirmed.number, confirmed_step=confirmed.step, restart=confirmed.restart)
+        if confirmed is not None or not self.sent:
+            self.progress_at = now
+        elif self.watch.error is not None and now - self.watch.answered_at > self.pace.confirm_s:
+            say(trouble=f"no answer from {base_url()}: {self.watch.error}")
+        elif self.watch.answered_at - max(self.progress_at, self.watch.answering_since) > self.pace.stall_s:
+            raise Stalled(f"the server answers, but has step {self.watch.last_step} and not step {self.sent[-1].step}")
+
+    def finish(self, held: int) -> None:
+        """Have everything confirmed and, unless a row is held back for a later attempt, read it back."""
+        assert self.end is not None
+        # First the confirmation: the client's finish gives up in an outage, and returns at once after a fatal status.
+        self.progress_at = time.monotonic()
+        while self.sent:
+            self.watch.ask()
+            self.take_confirmation()
+            say(beat=1)
+            time.sleep(0.1)
+        self.close_run(self.end[1])
+        say(complete=not held, read_back=None if held else self.read_back())
+
+    def close_run(self, exit_code: int) -> None:
+        """End the W&B run; again where the server did not take note of it: an outage can swallow the end alone.
+
+        After ``CLOSE_TRIES`` the run is left to W&B, which takes it for crashed. Its rows are all there.
+        """
+        import wandb
+
+        for last_try in (False,) * (CLOSE_TRIES - 1) + (True,):
+            self.run.finish(exit_code=exit_code)
+            if last_try or is_closed(self.run.path, CLOSED_WITHIN_S, lambda: say(beat=1)):
+                return
+            self.run = self.open(wandb)
+            self.say_opened()
+
+    def say_opened(self) -> None:
+        say(opened=self.segment.attempts[-1], url=self.run.url, core_pids=children(os.getpid()))
+
+    def read_back(self) -> str:
+        expected: set[int] = set()
+        rows = self.rows(SegmentState(self.segment.run_id))
+        while batch := rows.poll(1000):
+            expected.update(row.step for row in batch)
+        expected.update(row.step for row in rows.close())
+        inherited_until = self.segment.branch_step if self.segment.policy == "fork" else None
+        return read_back(self.run.path, expected, inherited_until, lambda: say(beat=1))
+
+    def listen(self) -> None:
+        """Take in what the uploader says, without waiting."""
+        while select.select([sys.stdin], [], [], 0)[0]:
+            line = sys.stdin.readline()
+            if not line:
+                end_at_once()  # the uploader is gone: another one may already be at work
+            word, close, exit_code = line.split()
+            assert word == "end"
+            self.end = (close == "1", int(exit_code))
+
+
+def to_wandb(wandb: Any, value: Any) -> Any:
+    """A journal value as the client wants it: its own objects for tables and histograms."""
+    kind = value.get("_type") if isinstance(value, dict) else None
+    try:
+        if kind == "table":
+            return wandb.Table(columns=value["columns"], data=value["rows"], allow_mixed_types=True)
+        if kind == "histogram":
+            return wandb.Histogram(np_histogram=(value["counts"], value["edges"]))
+    except (TypeError, ValueError, KeyError, AssertionError):
+        return json.dumps(value)  # more bins or columns than the client takes: the numbers still arrive
+    return value
+
+
+def say(**message: Any) -> None:
+    """Send a message to the uploader."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def guard(parent: int) -> None:
+    """Kill this process and its wandb-core once the uploader is gone, even while the client blocks."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    end_at_once()
+
+
+def end_at_once() -> None:
+    """Kill wandb-core, which would go on sending for some seconds, and then this process."""
+    kill(children(os.getpid()), CLIENT_PROCESS, wait_s=0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def private_stdout() -> None:
+    """Keep standard output for messages: what libraries print goes to standard error."""
+    messages = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(messages, "w", encoding="utf-8")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Deliver one segment to W&B (started by the uploader).")
+    parser.add_argument("output_dir", type=Path)
+    parser.add_argument("run_id")
+    parser.add_argument("--trainer-pid", type=int, default=0, help="0: the trainer does not run any more")
+    parser.add_argument("--pace", type=json.loads, default={})
+    arguments = parser.parse_args(argv)
+    private_stdout()
+    threading.Thread(target=guard, args=(os.getppid(),), daemon=True).start()
+    for name in OWNED_VARIABLES:
+        os.environ.pop(name, None)
+    segment = next(found for found in read_segments(arguments.output_dir) if found.run_id == arguments.run_id)
+    state = read_state(arguments.output_dir).of(segment)
+    delivery = Delivery(arguments.output_dir, segment, state, Pace(**arguments.pace), arguments.trainer_pid)
+    try:
+        delivery.work()
+    except Stalled as error:
+        say(failed=str(error))
+        return EXIT_STALLED
+    except Refused as error:
+        say(refused=str(error))
+        return EXIT_REFUSED
+    except Exception as error:  # noqa: BLE001 - the process boundary: whatever the client raises is the uploader's to judge
+        branching = segment.policy in ("fork", "rewind") and segment.attempts[-1] not in state.opened
+        if branching and not hasattr(delivery, "run") and server_answers():
+            say(refused=describe(error))
+            return EXIT_REFUSED
+        say(failed=describe(error))
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)  # the client's exit hooks would wait for a dead or frozen wandb-core

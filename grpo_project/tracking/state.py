@@ -1,0 +1,200 @@
+"""What is known about the projection to W&B: ``wandb_sync_state.json``, ``wandb_backup/``, ``sync_status``.
+
+All of it can be rebuilt from the journal and the server; nothing here is needed to lose no row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from grpo_project.record.durable import write_atomically
+from grpo_project.record.json_line import encode
+from grpo_project.record.run_directory import RunPaths
+from grpo_project.tracking.processes import command_line
+from grpo_project.tracking.rows import Row, SegmentRows
+from grpo_project.tracking.segments import Segment, read_segments, valid_steps
+
+BACKUP_LIMIT = 10_000
+"""At most so many files in ``wandb_backup``; the journal has every row anyway."""
+_BACKUP_NAME = re.compile(r"step_(\d{6,})\.json")
+
+
+@dataclass(slots=True)
+class SegmentState:
+    """How far one W&B run has come.
+
+    delivered: rows handed to the W&B client. confirmed: rows that the server itself reported.
+    restart: the byte of the journal from which a reader finds every row after the confirmed ones.
+    read_back: None until the end; then "exact", or what differs.
+    """
+
+    run_id: str
+    delivered: int = 0
+    delivered_step: int = -1
+    confirmed: int = 0
+    confirmed_step: int = -1
+    restart: int = 0
+    complete: bool = False
+    read_back: str | None = None
+    opened: list[int] = field(default_factory=list)
+    url: str | None = None
+    last_error: str | None = None
+    error_since: float | None = None
+    restarts: int = 0
+    core_pids: list[int] = field(default_factory=list)
+    """The client's own processes; they outlive their parent by some seconds unless killed."""
+
+    def failed(self, error: str) -> None:
+        """Note an error; since when is kept over repetitions."""
+        self.last_error = error
+        self.error_since = self.error_since or round(time.time(), 3)
+
+    def recovered(self) -> None:
+        self.last_error = self.error_since = None
+
+
+@dataclass(slots=True)
+class SyncState:
+    """The content of ``wandb_sync_state.json``. ``mode``: online, offline, disabled."""
+
+    mode: str = "offline"
+    reason: str = ""
+    updated: float = 0.0
+    uploader_pid: int | None = None
+    uploader_restarts: int = 0
+    segments: dict[str, SegmentState] = field(default_factory=dict)
+
+    def of(self, segment: Segment) -> SegmentState:
+        return self.segments.setdefault(segment.run_id, SegmentState(segment.run_id))
+
+
+def read_state(output_dir: Path) -> SyncState:
+    """The recorded state; an empty one where there is none or it is damaged (all of it can be found out again)."""
+    try:
+        told = json.loads(RunPaths(output_dir).sync_state.read_text(encoding="utf-8"))
+        segments = {
+            run_id: SegmentState(**_known(SegmentState, entry)) for run_id, entry in told.get("segments", {}).items()
+        }
+        return SyncState(**{**_known(SyncState, told), "segments": segments})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return SyncState()
+
+
+def write_state(output_dir: Path, state: SyncState) -> None:
+    state.updated = round(time.time(), 3)
+    write_atomically(
+        RunPaths(output_dir).sync_state, json.dumps(asdict(state), indent=2).encode() + b"\n", through_power_loss=False
+    )
+
+
+def pending_rows(output_dir: Path, segment: Segment, state: SegmentState) -> Iterator[Row]:
+    """The rows of a segment that the server has not confirmed, the one whose step may still grow too."""
+    rows = SegmentRows(
+        *(RunPaths(output_dir).metrics, segment.attempts, valid_steps(output_dir, segment)),
+        offset=state.restart,
+        number=state.confirmed,
+        after=state.confirmed_step,
+    )
+    while batch := rows.poll(1000):
+        yield from batch
+    yield from rows.close()
+
+
+def sync_status(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Where the projection stands, counted now: rows in the journal, delivered, confirmed, pending, by segment.
+
+    ``state``: disabled, offline, uploading, complete, or incomplete (no uploader is at work; `grpo sync` goes on).
+    """
+    root = Path(output_dir)
+    state = read_state(root)
+    segments = [_segment_status(root, segment, state.of(segment)) for segment in read_segments(root)]
+    pending = sum(segment["pending"] for segment in segments)
+    errors = [segment for segment in segments if segment["last_error"]]
+    return {
+        "state": _summary(state, pending),
+        "mode": state.mode,
+        "reason": state.reason,
+        "rows": sum(segment["rows"] for segment in segments),
+        "delivered": sum(segment["delivered"] for segment in segments),
+        "confirmed": sum(segment["confirmed"] for segment in segments),
+        "pending": pending,
+        "last_error": errors[-1]["last_error"] if errors else None,
+        "error_since": errors[-1]["error_since"] if errors else None,
+        "uploader_alive": uploader_alive(state),
+        "uploader_restarts": state.uploader_restarts,
+        "backup_files": len(list(backup_files(root))),
+        "segments": segments,
+    }
+
+
+def uploader_alive(state: SyncState) -> bool:
+    """Whether the uploader that wrote ``state`` still runs (on this machine)."""
+    return state.uploader_pid is not None and "tracking.uploader" in command_line(state.uploader_pid)
+
+
+def write_backup(output_dir: Path, segments: list[Segment], state: SyncState, limit: int = BACKUP_LIMIT) -> None:
+    """One file for each step that W&B has not confirmed; files of confirmed steps go."""
+    folder = RunPaths(output_dir).backup
+    wanted: dict[int, dict[str, Any]] = {}
+    for segment in reversed(segments):  # where two segments lack the same step, the newer one's row
+        for row in pending_rows(output_dir, segment, state.of(segment)):
+            if len(wanted) == limit:
+                break
+            told = {"step": row.step, "time": row.time, "run_id": segment.run_id, "data": row.values}
+            wanted.setdefault(row.step, told)
+    there = dict(backup_files(output_dir))
+    for step in there.keys() - wanted.keys():
+        there[step].unlink(missing_ok=True)
+    if not wanted:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        return
+    folder.mkdir(exist_ok=True)
+    for step in wanted.keys() - there.keys():
+        write_atomically(folder / f"step_{step:06d}.json", encode(wanted[step]), through_power_loss=False)
+
+
+def backup_files(output_dir: Path) -> Iterator[tuple[int, Path]]:
+    folder = RunPaths(output_dir).backup
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = _BACKUP_NAME.fullmatch(path.name)
+        if match:
+            yield int(match[1]), path
+
+
+def _segment_status(root: Path, segment: Segment, state: SegmentState) -> dict[str, Any]:
+    pending = sum(1 for _ in pending_rows(root, segment, state))
+    return {
+        **{key: value for key, value in asdict(state).items() if key not in ("restart", "opened", "core_pids")},
+        "project": segment.project,
+        "name": segment.name,
+        "policy": segment.policy,
+        "attempts": segment.attempts,
+        "parent_id": segment.parent_id,
+        "branch_step": segment.branch_step,
+        "rows": state.confirmed + pending,
+        "pending": pending,
+    }
+
+
+def _summary(state: SyncState, pending: int) -> str:
+    if state.mode == "disabled":
+        return "disabled"
+    if uploader_alive(state):
+        return "uploading"
+    finished = not pending and all(segment.complete for segment in state.segments.values())
+    if state.segments and finished and any(segment.complete for segment in state.segments.values()):
+        return "complete"
+    return "offline" if state.mode == "offline" else "incomplete"
+
+
+def _known(kind: type, told: dict[str, Any]) -> dict[str, Any]:
+    names = {entry.name for entry in fields(kind)}
+    return {key: value for key, value in told.items() if key in names}

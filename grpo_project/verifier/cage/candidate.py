@@ -1,0 +1,177 @@
+"""What runs in the process that is forked for one candidate: load the program, answer calls, report.
+
+Nothing here is trusted once the program's first line has run: it may change this very code. It gets its input and
+gives values back; what they should have been is known outside only. A record that it writes is a claim to be judged.
+
+Orders (marshal, from the trusted side) and records (JSON of ``values``, one for each call, in order):
+
+    {"mode": "calls", "program": str, "defines": name or None, "calls": marshal of [(name, args, kwargs), ...],
+     "final": bool, "changes": bool}  then, unless it is final, any number of  {"calls": ...}
+        -> ["compiled", stateless] and ["loaded", whether it defines the name], or
+           ["raised", type names, text, line];
+        -> then ["value", v] or ["raised", ...] for each call; with "changes": ["value", v, arguments after it]
+           or, in place of a call, a step of a test: (EXECUTE or EVALUATE, (test, position, source), {})
+    {"mode": "program", "program": str}
+        -> ["ended", exit code] or ["raised", ...]; standard input and output are the process's own
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import types
+from typing import Any, NoReturn
+
+from grpo_project.verifier.cage import values, wire
+from grpo_project.verifier.cage.stateless import stateless
+
+LINK = 3
+"""The child's descriptor of its link to the trusted side; 0 to 2 are the standard streams."""
+PROGRAM_FILE = "<solution>"
+STEPS = EXECUTE, EVALUATE = ("<execute>", "<evaluate>")
+"""In place of a function's name: a step of a test, with (test, position, source) as the arguments."""
+_TEXT = 500
+_scopes: dict[int, dict[str, Any]] = {}
+_module = types.ModuleType("solution")
+_WARM_UPS = 20  # the interpreter specializes a function that has run this often
+_WARM_UP = '''
+from typing import Dict, List
+
+
+def f(xs: List[int], n: int = 1) -> Dict[str, int]:
+    """Text."""
+    found = {}
+    for x in sorted(set(xs), key=lambda y: -y)[:n]:
+        if x % 2 == 0 and not x < 0 or x is None:
+            found[str(x)] = found.get(str(x), 0) + x ** 2
+    while n > 0:
+        n -= 1
+        try:
+            found["".join(f"{y}" for y in xs)] = [a * b for a, b in zip(xs, xs)]
+        except (KeyError, ValueError) as error:
+            raise error
+    return found if found else {}
+'''
+
+
+def run() -> NoReturn:
+    """Serve the orders that come over the link, then end the process. Never returns, whatever the program does."""
+    try:
+        wire.write(LINK, b"hello")  # carries this process's credentials, before any foreign line has run
+        order = marshal.loads(wire.read(LINK) or b"")
+        if "random" in order["program"]:
+            sys.modules["random"].seed()  # siblings must not share one sequence
+        if order["mode"] == "program":
+            os._exit(_run_program(order["program"]))
+        _serve_calls(order)
+    finally:
+        os._exit(0)  # also on an exception: neither the zygote's loop nor its exit handlers are the candidate's to run
+
+
+def warm_up() -> None:
+    """Do once, in the zygote, what every child does: caches that are full by then need not be filled in each."""
+    sys.modules["solution"] = _module  # dataclasses and pickle look a class's module up
+    code = compile(_WARM_UP, PROGRAM_FILE, "exec", dont_inherit=True)  # the first of a process costs 2.5 ms
+    for _ in range(_WARM_UPS):
+        stateless(code)
+        values.dumps(["value", [1, 1.0, "", None, True, (1,), {"": 1}]])
+        marshal.loads(marshal.dumps({"mode": "calls", "calls": [("f", (1,), {})]}))
+
+
+def _serve_calls(order: dict[str, Any]) -> None:
+    names = _module.__dict__
+    try:
+        code = compile(order["program"], PROGRAM_FILE, "exec", dont_inherit=True)
+        _report(["compiled", stateless(code)])  # before the program's first line: it can't be a lie
+        exec(code, names)
+    except BaseException as error:  # noqa: BLE001 - the candidate may raise anything, SystemExit included
+        return _report(_raised(error))
+    _report(["loaded", order["defines"] is None or order["defines"] in names])
+    final, changes = order["final"], order["changes"]
+    while True:
+        for name, args, kwargs in marshal.loads(order["calls"]):
+            record = _step(name, *args) if name in STEPS else _call(name, args, kwargs)
+            _report([*record, list(args)] if changes and record[0] == "value" else record)
+        message = None if final else wire.read(LINK)
+        if message is None:
+            return
+        order = marshal.loads(message)
+
+
+def _call(name: str, args: tuple, kwargs: dict) -> list[Any]:
+    try:
+        return ["value", getattr(_module, name)(*args, **kwargs)]
+    except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
+        return _raised(error)
+
+
+def _step(name: str, test: int, _position: tuple, source: str) -> list[Any]:
+    """A statement or an expression of a test that holds objects of the program's. Each test has its own variables."""
+    scope = _scopes.setdefault(test, dict(_module.__dict__))
+    try:
+        if name == EXECUTE:
+            exec(compile(source, f"<test {test + 1}>", "exec", dont_inherit=True), scope)
+            return ["value", None]
+        return ["value", eval(compile(source, f"<test {test + 1}>", "eval", dont_inherit=True), scope)]
+    except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
+        return _raised(error)
+
+
+def _report(record: list[Any]) -> None:
+    try:
+        payload = values.dumps(record)
+    except BaseException as error:  # noqa: BLE001 - a returned value's own methods may raise anything
+        payload = values.dumps(_raised(error))
+    wire.write(LINK, payload)
+
+
+def _raised(error: BaseException) -> list[Any]:
+    """The exception as data: the names of its type and bases, its text, and the program's line."""
+    line = 0
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == PROGRAM_FILE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError):
+        line = error.lineno or 0
+    try:
+        text = str(error)[:_TEXT]
+    except BaseException:  # noqa: BLE001 - __str__ is the candidate's
+        text = ""
+    return ["raised", [kind.__name__[:_TEXT] for kind in type(error).__mro__][:20], text, line]
+
+
+def _run_program(program: str) -> int:
+    """Run a whole program as ``__main__``, as ``python program.py`` would, and return its exit code."""
+    import atexit
+    import threading
+
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    _open_standard_streams()
+    status = 0
+    try:
+        exec(compile(program, PROGRAM_FILE, "exec", dont_inherit=True), module.__dict__)
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
+        status = 1
+        wire.write(LINK, values.dumps(_raised(error)))
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        status = status or 1  # closed by the program, or more output than is taken
+    return status & 0xFF
+
+
+def _open_standard_streams() -> None:
+    """Fresh text streams on the descriptors 0 to 2, buffered like those of a program whose output is not a terminal."""
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115

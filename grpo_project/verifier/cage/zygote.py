@@ -1,0 +1,153 @@
+"""The caged process that forks once for each candidate. Started by exec, isolated once, one candidate at a time.
+
+It knows neither expected values nor the candidates' code: ``control`` brings limits and descriptors, the code lies in
+the child's link. What every child needs is made ready here, once: whatever a child writes to first has to be copied.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import marshal
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+from grpo_project.verifier.cage import candidate, isolation, preloaded  # noqa: F401 - preloaded: for the programs
+from grpo_project.verifier.cage.control import KILL, MAPPED, START
+
+PROCESSES = 10
+"""Processes and threads, the zygote included. Each process may use the memory limit."""
+FIXED = {
+    resource.RLIMIT_FSIZE: 8 << 20,
+    resource.RLIMIT_NOFILE: 64,
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_STACK: 64 << 20,
+}
+"""The kernel's limits (setrlimit) that are the same for every candidate: put on the zygote, inherited by its children.
+
+``RLIMIT_NPROC`` is the zygote's to set where it has a namespace of its own: elsewhere it counts every process of the
+user, and no candidate makes any.
+"""
+_RIGHTS = struct.Struct("3i")
+_RIGHTS_SPACE = socket.CMSG_SPACE(_RIGHTS.size)
+
+
+def main(control_fd: int) -> None:
+    control = socket.socket(fileno=control_fd)
+    order = marshal.loads(control.recv(1 << 16))
+    if order["numpy_site"] is not None:
+        sys.path.append(order["numpy_site"])
+        importlib.import_module("numpy")
+    level = order["isolation"]
+    own_size = _address_space()  # there is no /proc in the cage
+    try:
+        isolation.enter(level, order["numpy_site"], lambda: _ask_parent(control))
+    except OSError as error:
+        control.send(marshal.dumps({"fault": str(error)}))
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    zygote = Zygote(control, level, own_size)
+    candidate.warm_up()
+    gc.collect()
+    gc.freeze()
+    control.send(marshal.dumps({"ready": level}))
+    zygote.run()
+
+
+def _ask_parent(control: socket.socket) -> None:
+    """Wait until the parent has written this process's user maps."""
+    control.send(marshal.dumps({"maps": True}))
+    if control.recv(64) != MAPPED:
+        raise OSError("the parent could not write the user maps")
+
+
+class Zygote:
+    """The loop, and what a child takes over from it."""
+
+    def __init__(self, control: socket.socket, level: str, own_size: int) -> None:
+        """``own_size``: bytes of address space that the zygote maps, which come on top of a candidate's share."""
+        self._control = control
+        self._level = level
+        self._own_size = own_size
+        fixed = FIXED | ({resource.RLIMIT_NPROC: PROCESSES} if level == isolation.NAMESPACES else {})
+        for number, value in fixed.items():
+            lowest = _at_most(value, number)
+            resource.setrlimit(number, (lowest, lowest))
+        self._descriptors = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], control.fileno() + 1)
+
+    def run(self) -> None:
+        """Until the trusted side is gone."""
+        while True:
+            message, ancillary, _, _ = self._control.recvmsg(64, _RIGHTS_SPACE)
+            if not message:
+                return
+            if message == KILL:
+                continue  # it crossed with the child's own end
+            rights = ancillary[0][2]
+            self._control.send(self._one_candidate(message, struct.unpack(f"{len(rights) // 4}i", rights)))
+
+    def _one_candidate(self, limits: bytes, descriptors: tuple[int, ...]) -> bytes:
+        try:
+            pid = _fork()
+        except OSError as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return marshal.dumps({"fault": f"fork: {error}"})
+        if pid == 0:
+            self._become_candidate(limits, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)  # the child's alone: when it closes its link, the trusted side sees it
+        child = os.pidfd_open(pid)
+        if child not in select.select([child, self._control.fileno()], [], [])[0]:
+            self._control.recv(64)  # KILL, or the end of the stream: either way the child has to go
+            signal.pidfd_send_signal(child, signal.SIGKILL)
+        os.close(child)
+        _, status, usage = os.wait4(pid, 0)
+        retire = not isolation.sweep(self._level)
+        return marshal.dumps({"status": status, "cpu_s": usage.ru_utime + usage.ru_stime, "retire": retire})
+
+    def _become_candidate(self, limits: bytes, descriptors: tuple[int, ...]) -> None:
+        try:
+            if len(descriptors) == 3:
+                os.dup2(descriptors[1], 0)
+                os.dup2(descriptors[2], 1)
+            os.dup2(descriptors[0], candidate.LINK)
+            os.closerange(candidate.LINK + 1, self._descriptors)
+            os.setsid()
+            cpu_s, memory_bytes = START.unpack(limits)
+            cpu_s = _at_most(cpu_s, resource.RLIMIT_CPU)
+            # A second between the two: the lower one's signal says what it was.
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_s - 1, cpu_s))
+            memory_bytes = _at_most(memory_bytes + self._own_size, resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+            isolation.enter_child(self._level)
+        except BaseException:  # noqa: BLE001 - a child that could not be caged must not live on as a second zygote
+            os._exit(1)  # no hello was sent, so the trusted side knows that it was our fault
+        candidate.run()
+
+
+def _address_space() -> int:
+    with open("/proc/self/statm") as status:
+        return int(status.read().split()[0]) * resource.getpagesize()
+
+
+def _at_most(value: int, number: int) -> int:
+    hard = resource.getrlimit(number)[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
+def _fork() -> int:
+    """Fork, with patience: elsewhere on the machine a bomb may be going off, and it will be over soon."""
+    for pause_s in (0.01, 0.1, 0.5, 2.0):
+        try:
+            return os.fork()
+        except BlockingIOError:  # EAGAIN
+            time.sleep(pause_s)
+    return os.fork()

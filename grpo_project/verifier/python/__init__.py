@@ -1,0 +1,1 @@
+"""How Python answers are judged, on the trusted side of the cage. May import ``cage``; never ``engine``."""

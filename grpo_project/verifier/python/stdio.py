@@ -1,0 +1,155 @@
+"""Programs that read standard input and print their answer: one process a test, the output compared outside."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from grpo_project.verifier.cage.cage import Cage
+from grpo_project.verifier.python.exam import Exam, Result, brief, status_of, told
+from grpo_project.verifier.python.remote import exception_of, record_of
+from grpo_project.verifier.python.session import Session, Stopped
+
+FLOAT_TOLERANCE = 1e-9
+"""Absolute and relative, for numbers written with a point, unless the problem states another."""
+
+
+class StdioExam(Exam):
+    """Each distinct input is run once, in a process of its own."""
+
+    def hold(self, cage: Cage, program: str) -> tuple[list[Result], float]:
+        runs: dict[str, tuple[Result, str]] = {}
+
+        def judged(index: int) -> Result:
+            stdin, expected = self.tests[index]
+            if stdin not in runs:
+                runs[stdin] = self._run(cage, program, stdin)
+            return self._judge(*runs[stdin], stdin, expected)
+
+        results = self.each(range(len(self.tests)), judged)
+        return results, sum(ran.cpu_s for ran, _ in runs.values())
+
+    def _judge(self, ran: Result, output: str, stdin: str, expected: str) -> Result:
+        status, message = ran.status, ran.message
+        if status == "passed" and not same_output(expected, output, self.comparison.float_tolerance):
+            status = "failed"
+        result = Result(status, message, input=brief(stdin), expected=brief(expected), got=brief(output))
+        result.cpu_s = ran.cpu_s
+        return result
+
+    def _run(self, cage: Cage, program: str, stdin: str) -> tuple[Result, str]:
+        """How one run ended ("passed": with exit code 0) and what it printed."""
+        source = _readable(stdin)
+        reader, writer = os.pipe()
+        try:
+            order = {"mode": "program", "program": program}
+            with Session(cage, self.limits, order, (source, writer)) as session:
+                os.close(writer)
+                writer = -1
+                output = Output(reader, self.limits.output_bytes)
+                result = _watch(session, output)
+            result.cpu_s = session.cpu_s
+            return result, output.text()
+        finally:
+            for descriptor in (source, reader, writer):
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+
+class Output:
+    """What a program prints, up to a limit."""
+
+    def __init__(self, descriptor: int, limit: int) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.limit = limit
+        self.data = bytearray()
+        self.closed = False
+
+    def drain(self) -> None:
+        while not self.closed and not self.overflowed:
+            try:
+                data = os.read(self.descriptor, 1 << 18)
+            except BlockingIOError:
+                return
+            self.closed = not data
+            self.data += data
+
+    @property
+    def overflowed(self) -> bool:
+        return len(self.data) > self.limit
+
+    def text(self) -> str:
+        return self.data[: self.limit].decode("utf-8", "replace")
+
+
+def _watch(session: Session, output: Output) -> Result:
+    try:
+        session.until_end(output)
+    except Stopped as stopped:
+        return Result(stopped.status, stopped.message)
+    finally:
+        output.drain()
+    if output.overflowed:
+        return Result("error", f"the program printed more than {output.limit} bytes")
+    assert session.outcome is not None
+    code = os.waitstatus_to_exitcode(session.outcome.status)
+    if code == 0:
+        return Result("passed")
+    return _raised(session) or Result("error", f"the program ended with {session.outcome.text}")
+
+
+def _raised(session: Session) -> Result | None:
+    """What the program raised, as its own process tells it: for people; that it failed is known without."""
+    try:
+        record = record_of(session.payload(0.0, "the program"))
+    except Stopped:
+        return None
+    match record:
+        case ["raised", list() as names, str() as text, int() as line]:
+            error = exception_of(names, text, line)
+            return Result(status_of(error), told(error))
+    return None
+
+
+def _readable(text: str) -> int:
+    """A descriptor that reads ``text`` from its start. The program can't write to it."""
+    memory = os.memfd_create("stdin")
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+        return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY)
+    finally:
+        os.close(memory)
+
+
+def same_output(expected: str, got: str, tolerance: float | None) -> bool:
+    """Line by line, blanks at the ends of lines and of the text aside; then word by word with numbers close."""
+    left, right = _lines(expected), _lines(got)
+    if left == right:
+        return True
+    if len(left) != len(right):
+        return False
+    tolerance = FLOAT_TOLERANCE if tolerance is None else tolerance
+    return all(_same_line(a, b, tolerance) for a, b in zip(left, right, strict=True))
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.replace("\r\n", "\n").rstrip().split("\n")]
+
+
+def _same_line(expected: str, got: str, tolerance: float) -> bool:
+    left, right = expected.split(), got.split()
+    return len(left) == len(right) and all(_same_word(a, b, tolerance) for a, b in zip(left, right, strict=True))
+
+
+def _same_word(expected: str, got: str, tolerance: float) -> bool:
+    if expected == got:
+        return True
+    if not any(sign in expected for sign in ".eE") or len(got) > 400:
+        return False  # whole numbers and words have to be the same
+    try:
+        left, right = float(expected), float(got)
+    except ValueError:
+        return False
+    return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)

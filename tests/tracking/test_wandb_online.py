@@ -1,0 +1,224 @@
+"""The projection online: the real client against the loopback server, each policy, outages, tables, the command."""
+
+import base64
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from loopback import API_KEY, LoopbackServer
+
+from grpo_project.record.json_line import Histogram, Table
+from grpo_project.record.run_directory import Run
+from grpo_project.tracking import manager as wandb_sync_manager
+from grpo_project.tracking.pace import Pace
+from grpo_project.tracking.state import sync_status
+
+# Quick for tests; the defaults are for a real server.
+PACE = Pace(confirm_s=0.3, stall_s=3, silence_s=20, backoff_s=0.3, backoff_max_s=1, backup_s=1, init_s=10, finish_s=5)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with LoopbackServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def start(folder, **options):
+    return wandb_sync_manager.initialize_wandb_sync_manager(folder, "p", "n", pace=PACE, **options)
+
+
+def track(folder, steps, timeout_s=60, exit_code=0, **options):
+    """One attempt in this process; returns the status at its end."""
+    manager = start(folder, **options)
+    for step in steps:
+        assert wandb_sync_manager.safe_wandb_log({"value": step / 8}, step) is True
+    return manager.finish(timeout_s=timeout_s, exit_code=exit_code)
+
+
+def values(run):
+    return {row["_step"]: row["value"] for row in run.history}
+
+
+def eighths(steps):
+    return {step: step / 8 for step in steps}
+
+
+def grpo(*arguments, **variables):
+    command = [sys.executable, "-m", "grpo_project.cli", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200", **variables}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+
+
+def test_the_same_run_goes_on_where_the_server_stands(server, tmp_path):
+    first = track(tmp_path, range(1, 31), resume="same", exit_code=1)
+    assert (first["state"], first["pending"]) == ("incomplete", 1)  # after a failure the last step may lack something
+    second = track(tmp_path, range(21, 41), resume="same", resume_step=20)
+    (segment,) = second["segments"]
+    assert (segment["read_back"], segment["rows"], segment["confirmed"], segment["pending"]) == ("exact", 40, 40, 0)
+    run = server.run(segment["run_id"])
+    assert run.steps == list(range(1, 41))
+    assert values(run) == eighths(range(1, 41))
+    assert run.overwritten == []
+    assert {row["_trainer_step"] == row["_step"] for row in run.history} == {True}
+
+
+def test_a_rewind_drops_what_the_first_attempt_did_beyond_the_checkpoint(server, tmp_path):
+    track(tmp_path, range(1, 31), resume="rewind")
+    status = track(tmp_path, range(21, 26), resume="rewind", resume_step=20)
+    (segment,) = status["segments"]
+    assert (status["state"], segment["read_back"], segment["policy"]) == ("complete", "exact", "rewind")
+    assert values(server.run(segment["run_id"])) == eighths(range(1, 26))
+
+
+def test_a_fork_shows_the_parents_rows_up_to_the_branch(server, tmp_path):
+    track(tmp_path, range(1, 31))
+    status = track(tmp_path, range(21, 26), resume="fork", resume_step=20)
+    parent, fork = status["segments"]
+    assert (status["state"], fork["read_back"], fork["policy"]) == ("complete", "exact", "fork")
+    assert values(server.run(parent["run_id"])) == eighths(range(1, 31))
+    assert values(server.run(fork["run_id"])) == eighths(range(1, 26))
+
+
+@pytest.mark.parametrize("policy", ["fork", "rewind"])
+def test_what_the_server_does_not_offer_becomes_a_new_segment(server, tmp_path, policy):
+    server.branching = False
+    track(tmp_path, range(1, 31))
+    status = track(tmp_path, range(21, 26), resume=policy, resume_step=20)
+    parent, new = status["segments"]
+    assert (status["state"], new["policy"], new["branch_step"]) == ("complete", "new", 20)
+    assert values(server.run(parent["run_id"])) == eighths(range(1, 31))
+    assert values(server.run(new["run_id"])) == eighths(range(21, 26))
+    (event,) = Run.open(tmp_path).events("wandb_policy_replaced")
+    assert event["reason"].startswith(f"W&B refused the {policy}: ")
+
+
+def test_tables_histograms_and_non_finite_values_arrive_on_the_axis(server, tmp_path):
+    manager = start(tmp_path)
+    table = Table(["prompt", "reward"], [["Clip x.", 0.5], ["Sum.", "none"]])
+    wandb_sync_manager.safe_wandb_log({"loss": math.nan, "bound": math.inf}, 1)
+    wandb_sync_manager.safe_wandb_log({"completions": table, "spread": Histogram([1, 2], [0, 1, 2])}, 1)
+    wandb_sync_manager.safe_wandb_log({"loss": 0.25, "much": Histogram([1] * 2000, list(range(2001)))}, 2)
+    status = manager.finish(exit_code=0)
+    assert (status["state"], status["segments"][0]["read_back"]) == ("complete", "exact"), status
+    first, second = server.run(status["segments"][0]["run_id"]).history
+    assert (first["_step"], second["_step"]) == (1, 2)
+    assert math.isnan(first["loss"])
+    assert first["bound"] == math.inf
+    assert (first["completions"]["_type"], first["completions"]["nrows"]) == ("table-file", 2)
+    assert first["spread"] == {"_type": "histogram", "values": [1, 2], "bins": [0, 1, 2]}
+    assert second["much"].startswith('{"_type": "histogram"')  # more bins than the client takes: kept as text
+
+
+def test_the_x_axis_is_the_trainers_step(server, tmp_path):
+    status = track(tmp_path, [5, 10, 15], config={"lr": 0.5})
+    config = server.run(status["segments"][0]["run_id"]).config
+    defined = config["_wandb"]["value"]["m"]
+    assert config["lr"] == {"value": 0.5}
+    axis = next(index for index, metric in enumerate(defined, start=1) if metric.get("1") == "_trainer_step")
+    assert next(metric["5"] for metric in defined if metric.get("2") == "*") == axis
+
+
+def test_unreachable_at_start_and_at_the_end_leaves_the_rest_for_later(server, tmp_path):
+    server.refuse()
+    status = track(tmp_path, range(1, 11), timeout_s=6)
+    assert (status["state"], status["pending"], status["backup_files"]) == ("incomplete", 10, 10)
+    assert status["last_error"]
+    assert status["error_since"] > 0
+    kept = json.loads((tmp_path / "wandb_backup/step_000003.json").read_text())
+    assert (kept["step"], kept["data"]) == (3, {"value": 0.375})
+    server.listen()
+    for _ in range(2):  # the second time changes nothing
+        done = grpo("sync", tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "exact" in done.stdout
+        status = sync_status(tmp_path)
+        run = server.run(status["segments"][0]["run_id"])
+        assert (status["state"], values(run), run.overwritten) == ("complete", eighths(range(1, 11)), [])
+        assert not (tmp_path / "wandb_backup").exists()
+
+
+def test_the_next_start_delivers_what_an_earlier_segment_still_lacks(server, tmp_path):
+    server.refuse()
+    track(tmp_path, range(1, 11), timeout_s=0.5)
+    server.listen()
+    status = track(tmp_path, range(6, 16), resume_step=5)
+    assert status["state"] == "complete", status
+    first, second = (server.run(segment["run_id"]) for segment in status["segments"])
+    assert (first.steps, second.steps) == (list(range(1, 11)), list(range(6, 16)))
+
+
+@pytest.mark.parametrize(
+    "status", ["404", *(pytest.param(status, marks=pytest.mark.slow) for status in ("401", "403", "409", "413"))]
+)
+def test_a_fatal_status_stops_the_client_for_good_and_not_the_delivery(server, tmp_path, status):
+    server.fault(status, scope="file_stream")
+    found = track(tmp_path, range(1, 11))
+    assert found["state"] == "complete", found
+    assert server.hits[status] == 1
+    assert server.run(found["segments"][0]["run_id"]).steps == list(range(1, 11))
+
+
+def test_an_offline_run_of_several_attempts_is_uploaded_exactly(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for policy, resume_step, last in (("new", 0, 20), ("same", 12, 30), ("new", 25, 28)):
+        manager = start(tmp_path, resume=policy, resume_step=resume_step)
+        for step in range(resume_step + 1, last + 1):
+            assert wandb_sync_manager.safe_wandb_log({"value": step / 8}, step) is False
+        assert manager.finish()["state"] == "offline"
+    assert server.runs == {}
+    done = grpo("sync", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (server.run(segment["run_id"]) for segment in sync_status(tmp_path)["segments"])
+    assert values(first) == eighths(range(1, 31))
+    assert values(second) == eighths(range(26, 29))
+    assert grpo("sync", tmp_path, "--rebuild").returncode == 0
+    again = [server.run(segment["run_id"]) for segment in sync_status(tmp_path)["segments"]]
+    assert len(server.runs) == 4
+    assert [values(run) for run in again] == [values(first), values(second)]
+    assert again[1].config["parent_run_id"]["value"] == again[0].name
+
+
+def test_without_its_state_file_a_complete_run_stays_as_it_is(server, tmp_path):
+    status = track(tmp_path, range(1, 11))
+    (tmp_path / "wandb_sync_state.json").unlink()
+    done = grpo("sync", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = server.run(status["segments"][0]["run_id"])
+    assert (values(run), run.overwritten) == (eighths(range(1, 11)), [])
+    assert sync_status(tmp_path)["state"] == "complete"
+
+
+def test_a_server_that_shows_its_rows_late_gets_none_twice(server, tmp_path):
+    server.lag = 4
+    track(tmp_path, range(1, 11), resume="same", timeout_s=4)
+    server.lag = 0
+    status = track(tmp_path, range(11, 21), resume="same", resume_step=10)
+    run = server.run(status["segments"][0]["run_id"])
+    assert (run.steps, run.overwritten) == (list(range(1, 21)), [])
+
+
+def test_sync_without_a_key_or_a_run_is_one_line(tmp_path):
+    no_run = grpo("sync", tmp_path)
+    assert (no_run.returncode, no_run.stderr.count("\n")) == (2, 1)
+    assert "is not a run directory" in no_run.stderr
+    start(tmp_path, mode="offline").finish()
+    no_key = grpo("sync", tmp_path, HOME=str(tmp_path), WANDB_API_KEY="")
+    assert (no_key.returncode, no_key.stderr.count("\n")) == (2, 1)
+    assert "run `wandb login` or set WANDB_API_KEY" in no_key.stderr
+
+
+def test_the_key_is_nowhere_in_the_run_directory(server, tmp_path):
+    server.fault("401", count=2, scope="graphql")
+    status = track(tmp_path, range(1, 4), config={"environment": dict(os.environ)})
+    assert status["state"] == "complete"
+    files = [path for path in Path(tmp_path).rglob("*") if path.is_file()]
+    assert len(files) > 5
+    encoded = base64.b64encode(f"api:{API_KEY}".encode())
+    assert f"Basic {encoded.decode()}" in server.authorizations
+    assert [path for path in files if API_KEY.encode() in path.read_bytes() or encoded in path.read_bytes()] == []

@@ -1,0 +1,251 @@
+"""The guide's functions in a foreign script: no W&B server needed. Online behaviour is in test_wandb_online.py."""
+
+import inspect
+import math
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from grpo_project.errors import TrackingError
+from grpo_project.record.journal import Journal
+from grpo_project.record.run_directory import Run
+from grpo_project.tracking import manager as wandb_sync_manager
+from grpo_project.tracking.manager import (
+    get_wandb_sync_manager,
+    initialize_wandb_sync_manager,
+    safe_wandb_log,
+)
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    manager = initialize_wandb_sync_manager(tmp_path / "run", "p")
+    yield manager
+    manager.finish()
+    wandb_sync_manager._manager = None
+
+
+def script(folder, code, **variables):
+    """Run a foreign script in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"HOME": str(folder), **variables}
+    command = [sys.executable, "-c", textwrap.dedent(code), str(folder / "run")]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_before_initialisation_the_call_is_an_error():
+    wandb_sync_manager._manager = None
+    assert get_wandb_sync_manager() is None
+    with pytest.raises(TrackingError, match="before initialize_wandb_sync_manager"):
+        safe_wandb_log({"loss": 1.0}, 1)
+
+
+def test_offline_keeps_every_row_and_says_how_to_upload(manager, tmp_path, caplog):
+    assert get_wandb_sync_manager() is manager
+    assert safe_wandb_log({"loss": 0.5}, 1) is False
+    assert safe_wandb_log({"eval": np.float32(0.25)}, 1) is False
+    status = manager.get_sync_status()
+    assert (status["state"], status["mode"], status["rows"], status["pending"]) == ("offline", "offline", 1, 1)
+    assert not (tmp_path / "run" / "wandb").exists()  # nothing that a plain `wandb sync` could double
+
+
+def test_the_offline_line_names_reason_and_command(tmp_path):
+    done = script(
+        tmp_path,
+        """
+        import sys
+        from grpo_project.tracking.manager import initialize_wandb_sync_manager, safe_wandb_log
+        initialize_wandb_sync_manager(sys.argv[1], "p")
+        safe_wandb_log({"loss": 1.0}, 1)
+        assert not {"wandb", "torch"} & set(sys.modules)
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"W&B: offline (no API key was found). Upload later with: grpo sync {tmp_path / 'run'}\n"
+
+
+def test_scalars_of_every_library_and_non_finite_values_are_kept(manager, tmp_path):
+    safe_wandb_log(
+        {"a": np.float64(1.5), "b": torch.tensor(2), "c": math.nan, "d": -math.inf, "e": "text"}, np.int64(3)
+    )
+    (row,) = Run.open(tmp_path / "run").metrics()
+    assert (row["step"], row["a"], row["b"], row["d"], row["e"]) == (3, 1.5, 2, -math.inf, "text")
+    assert math.isnan(row["c"])
+
+
+def test_a_step_that_goes_back_is_an_error_and_its_row_is_kept(manager, tmp_path):
+    safe_wandb_log({"loss": 1.0}, 10)
+    with pytest.raises(TrackingError, match="step 9 comes after step 10"):
+        safe_wandb_log({"loss": 2.0}, 9)
+    safe_wandb_log({"loss": 3.0}, 11)
+    run = Run.open(tmp_path / "run")
+    assert [row["step"] for row in run.metrics()] == [10, 11]
+    (rejected,) = run.events("rejected")
+    assert (rejected["step"], rejected["data"]) == (9, {"loss": 2.0})
+
+
+@pytest.mark.parametrize("step", [math.nan, math.inf, 1.5, -1, "3", None, torch.tensor([1, 2])])
+def test_a_step_that_is_none_is_an_error_and_its_row_is_kept(manager, tmp_path, step):
+    with pytest.raises(TrackingError, match="a step is a whole number from 0 on"):
+        safe_wandb_log({"loss": 2.0}, step)
+    (rejected,) = Run.open(tmp_path / "run").events("rejected")
+    assert rejected["data"] == {"loss": 2.0}
+
+
+@pytest.mark.parametrize("step", [4, 4.0, np.int32(4), torch.tensor(4), torch.tensor(4.0)])
+def test_whole_steps_of_every_library_are_steps(manager, tmp_path, step):
+    safe_wandb_log({"loss": 2.0}, step)
+    assert Run.open(tmp_path / "run").last_step == 4
+
+
+def test_a_value_that_cannot_be_recorded_costs_no_other(manager, tmp_path):
+    with pytest.raises(TrackingError, match=r"'bad': a value of type builtins\.object"):
+        safe_wandb_log({"loss": 2.0, "bad": object()}, 5)
+    run = Run.open(tmp_path / "run")
+    (row,) = run.metrics()
+    assert row["loss"] == 2.0
+    assert run.events("rejected")[0]["data"]["bad"].startswith("<object object")
+
+
+def test_something_else_than_a_dictionary_is_an_error(manager):
+    with pytest.raises(TrackingError, match="takes a dictionary of metrics, not float"):
+        safe_wandb_log(0.5, 5)
+
+
+def test_a_step_behind_the_trainers_own_row_is_late(tmp_path):
+    with Journal(tmp_path, 0) as journal:
+        manager = initialize_wandb_sync_manager(tmp_path, "p", mode="disabled", journal=journal)
+        journal.metrics(8, "train", {"loss": 1.0})
+        with pytest.raises(TrackingError, match="step 7 comes after step 8"):
+            safe_wandb_log({"mine": 1.0}, 7)
+        manager.finish()
+        journal.metrics(9, "train", {"loss": 1.0})  # the journal stays its owner's
+
+
+def test_disabled_writes_the_journal_only(tmp_path):
+    manager = initialize_wandb_sync_manager(tmp_path, "p", mode="disabled")
+    assert safe_wandb_log({"loss": 1.0}, 1) is False
+    assert manager.finish()["state"] == "disabled"
+    assert len(Run.open(tmp_path).metrics()) == 1
+
+
+def test_other_ranks_send_nothing_and_lose_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    manager = initialize_wandb_sync_manager(tmp_path, "p", mode="disabled")
+    assert safe_wandb_log({"loss": np.float32(1.5)}, 1) is False
+    assert manager.finish() == {}
+    assert '"loss": 1.5' in (tmp_path / "journal/rank-3.jsonl").read_text()
+    assert not (tmp_path / "journal/metrics.jsonl").exists()
+
+
+def test_after_its_end_the_call_is_an_error(manager):
+    manager.finish()
+    assert manager.finish()["state"] == "offline"
+    with pytest.raises(TrackingError, match="after finish"):
+        safe_wandb_log({"loss": 1.0}, 1)
+
+
+def test_ranks_of_a_process_group_write_one_journal(tmp_path):
+    code = """
+        import sys, torch
+        from grpo_project.tracking.manager import initialize_wandb_sync_manager, safe_wandb_log
+        rank = int(sys.argv[2])
+        torch.distributed.init_process_group("gloo", init_method="file://" + sys.argv[3], rank=rank, world_size=2)
+        manager = initialize_wandb_sync_manager(sys.argv[1], "p", mode="offline")
+        safe_wandb_log({"rank": rank}, 1)
+        torch.distributed.barrier()
+        manager.finish()
+        torch.distributed.destroy_process_group()
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(tmp_path / "run")]
+    ranks = [subprocess.Popen([*command, str(rank), str(tmp_path / "store")], env=environment) for rank in (0, 1)]
+    assert [process.wait(120) for process in ranks] == [0, 0]
+    assert [row["rank"] for row in Run.open(tmp_path / "run").metrics()] == [0]
+    assert '"rank": 1' in (tmp_path / "run/journal/rank-1.jsonl").read_text()
+
+
+def test_a_forked_child_logs_to_the_same_journal_and_ends_nothing(tmp_path):
+    done = script(
+        tmp_path,
+        """
+        import os, sys
+        from grpo_project.tracking.manager import initialize_wandb_sync_manager, safe_wandb_log
+        manager = initialize_wandb_sync_manager(sys.argv[1], "p", mode="disabled")
+        safe_wandb_log({"parent": 1}, 1)
+        child = os.fork()
+        if child == 0:
+            safe_wandb_log({"child": 1}, 2)
+            sys.exit(0)
+        os.waitpid(child, 0)
+        safe_wandb_log({"parent": 2}, 3)
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in Run.open(tmp_path / "run").metrics()] == [1, 2, 3]
+
+
+def test_a_second_live_trainer_in_the_same_directory_is_refused(manager, tmp_path):
+    done = script(
+        tmp_path,
+        """
+        import sys
+        from grpo_project.tracking.manager import initialize_wandb_sync_manager
+        initialize_wandb_sync_manager(sys.argv[1], "p")
+        """,
+    )
+    assert done.returncode == 1
+    assert "is being written by another process that is still alive" in done.stderr
+
+
+def test_a_second_start_is_an_attempt_of_its_own(tmp_path):
+    for resume_step, steps in ((None, range(1, 8)), (5, range(6, 10))):
+        manager = initialize_wandb_sync_manager(tmp_path, "p", "n", mode="offline", resume_step=resume_step)
+        for step in steps:
+            safe_wandb_log({"value": step}, step)
+        manager.finish()
+    run = Run.open(tmp_path)
+    assert [(row["attempt"], row["step"]) for row in run.metrics()][4:] == [(0, 5), (1, 6), (1, 7), (1, 8), (1, 9)]
+    segments = manager.get_sync_status()["segments"]
+    assert [(segment["name"], segment["rows"]) for segment in segments] == [("n", 7), ("n-attempt1", 4)]
+
+
+def test_a_config_of_any_values_is_recorded_without_the_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "secret" * 7)
+    config = {"lr": 1e-3, "dtype": torch.float32, "token": "secret" * 7, "nan": math.nan}
+    initialize_wandb_sync_manager(tmp_path, "p", mode="offline", config=config).finish()
+    (event,) = Run.open(tmp_path).events("wandb_run")
+    assert event["config"]["dtype"] == "torch.float32"
+    assert "secretsecret" not in (tmp_path / "journal/events.jsonl").read_text()
+
+
+def test_online_without_a_key_fails_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(TrackingError, match="no API key"):
+        initialize_wandb_sync_manager(tmp_path / "run", "p", mode="online")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", " ", "x" * 129])
+def test_names_that_wandb_refuses_end_the_start_before_anything_is_written(tmp_path, monkeypatch, name):
+    with pytest.raises(TrackingError, match="the W&B project is"):
+        initialize_wandb_sync_manager(tmp_path / "run", name)
+    monkeypatch.setenv("WANDB_RUN_ID", name)
+    with pytest.raises(TrackingError, match="WANDB_RUN_ID is"):
+        initialize_wandb_sync_manager(tmp_path / "run", "p")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_guides_signatures():
+    parameters = inspect.signature(initialize_wandb_sync_manager).parameters
+    assert list(parameters)[:3] == ["output_dir", "project_name", "run_name"]
+    assert list(inspect.signature(safe_wandb_log).parameters) == ["data", "step"]

@@ -1,0 +1,60 @@
+"""A save that the disk refuses: training goes on, the checkpoint before stays, the next save tries again."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_exact_resume import build
+from transformers import TrainerCallback
+
+from grpo_project.training.checkpoints import newest_whole
+
+
+class FullDisk(TrainerCallback):
+    """No file may grow beyond 20 kB while the checkpoint of ``step`` is saved."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.former = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, self.former[1]))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.former)
+
+    on_train_end = on_step_begin
+
+
+class FileInTheWay(TrainerCallback):
+    """The staging folder can't be made while the checkpoint of ``step`` is saved."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        staging = Path(args.output_dir, ".staging")
+        if state.global_step == self.step:
+            staging.write_text("")
+        elif staging.is_file():
+            staging.unlink()
+
+
+@pytest.mark.parametrize("trouble", [FullDisk, FileInTheWay])
+def test_training_goes_on_when_a_checkpoint_cannot_be_written(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: Any
+) -> None:
+    trainer = build(tiny_model, tmp_path / "run", max_steps=3, save_steps=1, save_total_limit=2)
+    events: list[tuple[str, int]] = []
+    trainer.on_checkpoint = lambda event, step, **_: events.append((event, step))
+    trainer.add_callback(trouble(2))
+    trainer.train()
+    assert trainer.state.global_step == 3
+    assert events == [("checkpoint", 1), ("checkpoint_failed", 2), ("checkpoint", 3)]
+    assert "checkpoint of step 2 NOT saved" in caplog.text
+    assert newest_whole(tmp_path / "run").step == 3
+    assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-3"]
