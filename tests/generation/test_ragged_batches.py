@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from test_trainer import build
+from small_trainer import build
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,

@@ -45,7 +45,11 @@ def descendants(pid):
 
 def server_of(verifier):
     verifier.verify(Job(PROBLEM, answer(0)))
-    own = [pid for pid in descendants(os.getpid()) if parent_of(pid) == os.getpid() and b" server " in command_of(pid)]
+    own = [
+        pid
+        for pid in descendants(os.getpid())
+        if parent_of(pid) == os.getpid() and b" engine.server " in command_of(pid)
+    ]
     return max(own, key=started)
 
 
