@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpo_project.curriculum.difficulty import graded
+from grpo_project.curriculum.pools import graded
 from grpo_project.errors import ConfigError, DataError
 from grpo_project.problems.problem import LEVELS, Problem
 

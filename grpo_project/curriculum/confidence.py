@@ -34,7 +34,7 @@ BISECTIONS = 20  # bounds to about 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """One-sided bounds, each wrong with chance alpha at most over the whole run, from the start that tells most."""
+    """One-sided bounds, each wrong with chance alpha at most over the whole run, from the start that says most."""
 
     mean: float
     lower: float

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from grpo_project.curriculum.decision import Decision
 from grpo_project.curriculum.diagnosis import Alarm, Diagnosis, GroupResult
 from grpo_project.curriculum.gate import Gate
 from grpo_project.curriculum.pools import Pools
-from grpo_project.curriculum.progress import Progress
+from grpo_project.curriculum.progress import Decision, Progress
 from grpo_project.curriculum.sampler import ALL, Draw, Outcome, Sampler
-from grpo_project.curriculum.settings import CurriculumSettings, OnStall
+from grpo_project.curriculum.settings import CurriculumSettings
 from grpo_project.curriculum.stages import Stage, batch_shares, rates_by_stage
 from grpo_project.errors import CheckpointError
 from grpo_project.problems.problem import LEVELS, Problem
@@ -31,7 +30,7 @@ class Curriculum:
     """Stages, a sampler and a gate over a set of problems.
 
     ``threshold`` overrides those of all stages, ``on_stall`` that of the settings. ``evaluation_interval`` (optimizer
-    steps) tells when an evaluation is overdue; 0 expects none, and rollouts alone decide.
+    steps) says when an evaluation is overdue; 0 expects none, and rollouts alone decide.
 
     Raises:
         ConfigError: no problem belongs to any stage, or the settings ask for evaluations where none is expected.
@@ -44,7 +43,7 @@ class Curriculum:
         *,
         seed: int = 0,
         threshold: float | None = None,
-        on_stall: OnStall | None = None,
+        on_stall: str | None = None,
         evaluation_interval: int = 25,
     ) -> None:
         settings = settings or CurriculumSettings()
@@ -64,15 +63,15 @@ class Curriculum:
         self._evaluations = 0
         self._performance: float | None = None
         self._batch_levels: dict[str, float] = {}
-        self._told_empty: list[str] = []
-        self._told_outside = 0
+        self._reported_empty: list[str] = []
+        self._reported_outside = 0
         self._report_selection(0)
 
     # Drawing
 
     def draw(self, n: int) -> list[Problem]:
         """The problems of the next ``n`` groups."""
-        self._pools.hand_out_again()
+        self._pools.restart_order()
         shares = batch_shares(self.stages, self._pools.sizes, self._progress.current)
         draws = [self._draw_unsorted() or self._draw_sorted(shares) for _ in range(n)]
         self._pending.extend(draws)
@@ -155,7 +154,7 @@ class Curriculum:
         )
         return self._progress.after_evaluation(step, rate)
 
-    # Telling
+    # Reporting
 
     @property
     def stage(self) -> Stage:
@@ -174,7 +173,7 @@ class Curriculum:
 
     def drain_alarms(self) -> list[Alarm]:
         """The alarms since the last call."""
-        return self._diagnosis.drain()
+        return self._diagnosis.take_new()
 
     @property
     def active_alarms(self) -> frozenset[str]:
@@ -224,8 +223,8 @@ class Curriculum:
             "evaluations": self._evaluations,
             "performance": self._performance,
             "batch_levels": dict(self._batch_levels),
-            "told_empty": list(self._told_empty),
-            "told_outside": self._told_outside,
+            "told_empty": list(self._reported_empty),
+            "told_outside": self._reported_outside,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -258,8 +257,8 @@ class Curriculum:
         self._evaluations = state["evaluations"]
         self._performance = state["performance"]
         self._batch_levels = dict(state["batch_levels"])
-        self._told_empty = list(state["told_empty"])
-        self._told_outside = state["told_outside"]
+        self._reported_empty = list(state["told_empty"])
+        self._reported_outside = state["told_outside"]
 
     # Inside
 
@@ -298,21 +297,21 @@ class Curriculum:
         self._batch_levels = {level: levels.count(level) / len(levels) for level in present} if levels else {}
 
     def _report_selection(self, step: int) -> None:
-        """Alarms for stages without problems and problems without a stage, when there is something new to tell."""
+        """Alarms for stages without problems and problems without a stage, when there is something new to report."""
         total, unsorted = len(self.problems), self._pools.unsorted
-        outside = self._pools.outside_at_start if unsorted else self._pools.outside  # told again when all are sorted
+        outside = self._pools.outside_at_start if unsorted else self._pools.outside  # again when all are sorted
         empty = [stage.name for i, stage in enumerate(self.stages) if not self._pools.may_have_problems(i)]
         remedy = "Give problems a level or complexity (`grpo difficulty`), or choose stages by --curriculum_config."
-        if outside != self._told_outside:
-            self._told_outside = outside
+        if outside != self._reported_outside:
+            self._reported_outside = outside
             when = "before the mixed stage" if self.stages[-1].is_mixed else "at all"
             cause = f"{outside} of {total} training problems belong to no stage and are not drawn {when}."
             if outside == total:
                 cause = f"None of the {total} training problems belongs to a stage: all are drawn."
             self._diagnosis.clear("unstaged_problems")
             self._diagnosis.raise_alarm("unstaged_problems", step, cause, remedy)
-        if empty != self._told_empty and outside < total:
-            self._told_empty = empty
+        if empty != self._reported_empty and outside < total:
+            self._reported_empty = empty
             so_far = f" so far ({unsorted} are not sorted yet)" if unsorted else ""
             cause = f"No training problem belongs to stage {', '.join(empty)}{so_far}: skipped."
             self._diagnosis.clear("empty_stage")

@@ -123,7 +123,7 @@ class Diagnosis:
         else:
             self.clear(kind)
 
-    def drain(self) -> list[Alarm]:
+    def take_new(self) -> list[Alarm]:
         """The alarms since the last call."""
         new, self._new = self._new, []
         return new

@@ -9,12 +9,13 @@ by predictions would be judged by problems that are not its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-from grpo_project.curriculum.difficulty import graded
 from grpo_project.curriculum.stages import Stage
-from grpo_project.problems.problem import Problem
+from grpo_project.problems.native import level_of
+from grpo_project.problems.problem import MAX_COMPLEXITY, Problem
 
 SEARCH = 300
 """Problems that are sorted without finding one of a stage before it counts as empty: of fewer than 1% with 95%
@@ -64,7 +65,7 @@ class Pools:
         return bool(self.sizes[stage] or (self._tried[stage] < min(SEARCH, self._candidates[stage])))
 
     def next_unsorted(self) -> int | None:
-        """A problem to be tried next: in a shuffled order, each once. None if all have been handed out."""
+        """A problem to be tried next: in a shuffled order, each once. None if all have been drawn."""
         while self._position < len(self._order):
             index = self._order[self._position]
             self._position += 1
@@ -72,8 +73,8 @@ class Pools:
                 return index
         return None
 
-    def hand_out_again(self) -> None:
-        """Once all have been handed out: begin anew with those that no result came of."""
+    def restart_order(self) -> None:
+        """Once all have been drawn: begin anew with those that no result came of."""
         if self.unsorted and self._position == len(self._order):
             self._position = 0
 
@@ -127,3 +128,12 @@ class Pools:
                 for index in pool:
                     placed[index] = 1
         return [index for index, is_placed in enumerate(placed) if not is_placed]
+
+
+def graded(problem: Problem, solved: int, samples: int) -> Problem:
+    """The problem with the complexity and level of a pass rate of p = (solved + 1/2) / (samples + 1).
+
+    The complexity is 10 (1 - p), and a level is two points of complexity.
+    """
+    complexity = round(MAX_COMPLEXITY * (1 - (solved + 0.5) / (samples + 1)), 2)
+    return replace(problem, complexity=complexity, level=level_of(complexity))

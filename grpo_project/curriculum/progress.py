@@ -1,17 +1,120 @@
-"""Where training stands among the stages, and each decision to stay, advance or go back."""
+"""When a stage ends: where training stands among the stages, and each decision to stay, advance or go back.
+
+``Progress`` asks the gate, which has the evidence (``gate``), and acts on its answer; ``Stall`` notices that nothing
+moves; a ``Decision`` says what was decided and why, for the journal and for people.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
-from grpo_project.curriculum.decision import Action, Decision, describe_evidence, describe_unsorted
 from grpo_project.curriculum.diagnosis import Diagnosis
 from grpo_project.curriculum.gate import Gate
 from grpo_project.curriculum.pools import Pools
 from grpo_project.curriculum.settings import CurriculumSettings
 from grpo_project.curriculum.stages import Stage
-from grpo_project.curriculum.stall import Stall
 from grpo_project.errors import ConfigError
+
+Action = Literal["advance", "hold", "back"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Made after every evaluation, and whenever the stage changes in between."""
+
+    action: Action
+    step: int
+    stage: str
+    """The stage before."""
+    next_stage: str
+    """The stage after; the same for ``hold``."""
+    evidence: float | None
+    """The pass rate that the gate looked at, 0 to 1."""
+    interval: tuple[float, float] | None
+    """Its confidence bounds; ``None`` for gates without any, and where there is no evidence."""
+    count: float
+    """Groups and evaluated problems behind it (threshold gate: evaluations)."""
+    threshold: float | None
+    reason: str
+    """One sentence."""
+    missing: str
+    """What is missing to advance; empty if nothing."""
+    cause: str = "gate"
+    """What decided: ``gate``, ``max_steps``, ``regression``, ``empty`` (the stage has no problems), or the action of
+    ``--on_stall`` that was taken."""
+    unsorted: int = 0
+    """Training problems without a level that wait to be sorted."""
+
+    def to_event(self) -> dict[str, Any]:
+        """For the journal: plain JSON values."""
+        event = asdict(self)
+        event["interval"] = list(self.interval) if self.interval else None
+        return event
+
+    @classmethod
+    def from_event(cls, event: dict[str, Any]) -> Decision:
+        """The inverse of ``to_event``; what a journal adds to an event is left aside."""
+        values = {item.name: event[item.name] for item in fields(cls) if item.name in event}
+        return cls(**{**values, "interval": tuple(values["interval"]) if values["interval"] else None})
+
+    def explain(self) -> str:
+        """Why training is where this decision left it, in a sentence or two."""
+        return self._explain_stage() + describe_unsorted(self.unsorted)
+
+    def _explain_stage(self) -> str:
+        evidence = describe_evidence(self.evidence, self.interval, self.count)
+        if self.next_stage != self.stage:
+            return f"In stage {self.next_stage} since step {self.step}, because {self.reason} ({evidence})."
+        if self.threshold is None:
+            return f"In stage {self.stage}, the last one, at step {self.step}: {evidence}."
+        asked = f"threshold {self.threshold:.2f}; missing to advance: {self.missing or 'nothing'}"
+        return f"In stage {self.stage} at step {self.step}: {evidence}, {asked}."
+
+
+class Stall:
+    """A stage has stalled after ``patience`` evaluations whose second half is no better than the first by ``min_gain``.
+
+    Whatever the trend, it has also stalled after three times that many: slow progress is reported too. ``relax`` lowers
+    the threshold by ``relax_by``.
+    """
+
+    min_gain = 0.02
+    relax_by = 0.05
+
+    def __init__(self, action: str = "warn", patience: int = 6) -> None:
+        self.action = action
+        self.patience = patience
+        self._rates: list[float | None] = []
+        self._threshold = 0.0
+
+    def observe(self, rate: float | None, threshold: float) -> bool:
+        """Take in the stage's pass rate at an evaluation (None: it had none). Whether the stage has stalled."""
+        self._rates.append(rate)
+        self._threshold = threshold
+        if len(self._rates) < self.patience:
+            return False
+        recent = self._rates[-self.patience :]
+        first = [r for r in recent[: self.patience // 2] if r is not None]
+        second = [r for r in recent[self.patience // 2 :] if r is not None]
+        if not first or not second or len(self._rates) >= 3 * self.patience:
+            return True
+        return sum(second) / len(second) - sum(first) / len(first) < self.min_gain
+
+    def cause(self, stage: str) -> str:
+        """What was seen, as a sentence."""
+        return f"Stage {stage} has made no progress towards {self._threshold:.2f} over {self.patience} evaluations."
+
+    def reset(self) -> None:
+        """A stage was entered, or the stall was acted on."""
+        self._rates.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rates": list(self._rates), "threshold": self._threshold}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rates = list(state["rates"])
+        self._threshold = state["threshold"]
 
 
 class Progress:
@@ -139,7 +242,7 @@ class Progress:
             return self._decision("hold", step, self.current, f"missing to advance: {missing}", missing, "gate")
         action, following = self._stall.action, self._neighbour(+1)
         reason = self._stall.cause(self.stage.name)
-        self._diagnosis.clear("plateau")  # each stall is told, also a second one in a row
+        self._diagnosis.clear("plateau")  # each stall is reported, also a second one in a row
         remedy = f"Missing to advance: {missing}. Done about it (--on_stall): {action}."
         self._diagnosis.raise_alarm("plateau", step, reason, remedy, self.stage.name)
         self._stall.reset()
@@ -205,3 +308,16 @@ class Progress:
                 return index
         names = ", ".join(stage.name for stage in self.stages)
         raise ConfigError(f"no training problem belongs to any stage of the curriculum ({names})")
+
+
+def describe_evidence(evidence: float | None, interval: tuple[float, float] | None, count: float) -> str:
+    """``pass rate 0.61 (0.52 to 0.70, from 83 results)``."""
+    if evidence is None:
+        return "no evidence yet"
+    bounds = f"{interval[0]:.2f} to {interval[1]:.2f}, " if interval else ""
+    return f"pass rate {evidence:.2f} ({bounds}from {count:.0f} results)"
+
+
+def describe_unsorted(unsorted: int) -> str:
+    """`` 30 problems without a level are not sorted yet.``, or nothing."""
+    return f" {unsorted:,} problems without a level are not sorted yet." if unsorted else ""

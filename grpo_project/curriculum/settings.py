@@ -7,17 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from grpo_project.curriculum.bandit import BanditSampler
+from grpo_project.config import ON_STALL
 from grpo_project.curriculum.gate import ConfidentGate, Gate, ThresholdGate
-from grpo_project.curriculum.sampler import LearnableSampler, Sampler, StagedSampler, UniformSampler
+from grpo_project.curriculum.learnable import LearnableSampler
+from grpo_project.curriculum.sampler import BanditSampler, Sampler, StagedSampler, UniformSampler
 from grpo_project.curriculum.stages import DEFAULT_STAGES, MIXED, Stage
 from grpo_project.errors import ConfigError
 from grpo_project.problems.faults import did_you_mean
 from grpo_project.problems.problem import LEVELS, MAX_COMPLEXITY, Problem
-
-OnStall = Literal["warn", "relax", "advance", "stop"]
 
 SAMPLERS: Mapping[str, Any] = {
     "learnable": LearnableSampler,
@@ -57,9 +56,7 @@ class CurriculumSettings:
     def __post_init__(self) -> None:
         _require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
         _require(self.gate in GATES, "gate", self.gate, f"one of {', '.join(GATES)}")
-        _require(
-            self.on_stall in get_args(OnStall), "on_stall", self.on_stall, f"one of {', '.join(get_args(OnStall))}"
-        )
+        _require(self.on_stall in ON_STALL, "on_stall", self.on_stall, f"one of {', '.join(ON_STALL)}")
         _require(0 < self.probe_share <= 1, "probe_share", self.probe_share, "above 0 and at most 1")
         _require(0 <= self.sorting_share < 1, "sorting_share", self.sorting_share, "from 0 to below 1")
         _require(0 < self.alpha < 0.5, "alpha", self.alpha, "between 0 and 0.5")

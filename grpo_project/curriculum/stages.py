@@ -99,7 +99,7 @@ def rates_by_stage(
     """``(pass rate, problems)`` of each stage, by index, that an evaluation says something about.
 
     From the rates of single problems where they are given; otherwise by level, which only stages that select by level
-    alone can be told by. A stage that takes all problems has the whole evaluation.
+    alone can be judged by. A stage that takes all problems has the whole evaluation.
     """
     found = {}
     for index, stage in enumerate(stages):

@@ -58,7 +58,7 @@ class UniformSource:
         self._diagnosis.observe_evaluation(step, "", "" if pass_rate is not None else "pass rate")
 
     def drain_alarms(self) -> list[Alarm]:
-        return self._diagnosis.drain()
+        return self._diagnosis.take_new()
 
     @property
     def active_alarms(self) -> frozenset[str]:

@@ -17,19 +17,18 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 from transformers.trainer_utils import IntervalStrategy
 
 from grpo_project.errors import ConfigError, InfrastructureError
-from grpo_project.evaluation.attempts import measure_persistently
 from grpo_project.evaluation.best_model import as_trainer_metrics, follow_best, wanted_metric
 from grpo_project.evaluation.evaluator import EvaluationAbandoned, Evaluator, resolve_ks, resolve_temperature
 from grpo_project.evaluation.history import EvaluationHistory
-from grpo_project.evaluation.ranks import evaluate_on_all_ranks, is_sharded
-from grpo_project.evaluation.result import MAIN_METRIC, EvaluationResult, Metrics
-from grpo_project.evaluation.selection import select_problems
-from grpo_project.evaluation.trainer_set import Available, available_problems
+from grpo_project.evaluation.measurement import evaluate_on_all_ranks, is_sharded, measure_persistently
+from grpo_project.evaluation.result import EvaluationResult, Metrics
+from grpo_project.evaluation.selection import Available, available_problems, select_problems
 from grpo_project.problems.identity import dataset_fingerprint
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT
 from grpo_project.record.evaluations import EvaluationStore
 from grpo_project.record.journal import Journal
+from grpo_project.record.run_directory import MAIN_METRIC
 from grpo_project.tracking.manager import get_wandb_sync_manager, safe_wandb_log
 from grpo_project.verifier.verdict import Judge
 
@@ -61,7 +60,7 @@ class EnhancedInferenceCallback(TrainerCallback):
         ks: which pass@k to report. Default: those of 1, 5, 10 that ``num_samples`` allows.
         tokenizer: default: the trainer's ``processing_class``.
         journal: the run's journal, on the main process.
-        on_result: told about each evaluation, on every rank.
+        on_result: called with each evaluation, on every rank.
         stop_requested: asked at each generated token (in a single process); True abandons the evaluation, so that a
             pre-empted run can save its checkpoint in time. The resumed run makes it before its first step.
 

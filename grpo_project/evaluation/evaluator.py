@@ -14,13 +14,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from grpo_project.errors import ConfigError, InfrastructureError
-from grpo_project.evaluation.judging import PendingVerdict
+from grpo_project.errors import ConfigError, GrpoError, InfrastructureError
 from grpo_project.generation.generator import Generation, Generator, is_out_of_memory
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_text
 from grpo_project.record.evaluations import CompletionRecord
-from grpo_project.verifier.verdict import Job, Judge
+from grpo_project.verifier.verdict import Job, Judge, Verdict
 
 SAMPLING_TEMPERATURE = 0.8
 """Default for several completions of a problem, where greedy would repeat itself."""
@@ -34,6 +33,23 @@ class EvaluationAbandoned(Exception):
 
 class EvaluationOutOfMemory(InfrastructureError):
     """A batch of completions did not fit the memory; a smaller one may."""
+
+
+class PendingVerdict:
+    """A completion that the judge is at work on. One that nobody refers to any more need not be finished."""
+
+    def __init__(self, judge: Judge, job: Job) -> None:
+        self._failure: GrpoError | None = None
+        try:
+            self._verdicts = iter(judge.stream([job]))
+        except GrpoError as error:  # raised where the verdict is needed: ranks may be generating in lockstep now
+            self._failure = error
+
+    def wait(self) -> Verdict:
+        """The verdict. Raises as the judge does; call it once."""
+        if self._failure is not None:
+            raise self._failure
+        return next(self._verdicts)
 
 
 Waiting = list[tuple[Problem, int, Generation, PendingVerdict]]
@@ -125,7 +141,7 @@ class Evaluator:
             step: the optimizer step that the model stands at; part of each batch's seed.
             in_lockstep: the weights are sharded over the ranks, so all of them generate equally long.
             finished: batches that need not be done again, by number.
-            on_batch: told about each new batch, in order, once it is judged.
+            on_batch: called with each new batch, in order, once it is judged.
 
         Raises:
             SandboxError: the judge could not do its work.

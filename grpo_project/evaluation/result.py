@@ -13,11 +13,10 @@ from statistics import fmean
 
 from grpo_project.evaluation.estimators import Estimate, mean_interval, paired_change, pass_at_k
 from grpo_project.record.evaluations import CompletionRecord
+from grpo_project.record.run_directory import MAIN_METRIC
 from grpo_project.verifier.verdict import Status, Verdict
 
 Metrics = dict[str, float | str]
-
-MAIN_METRIC = "eval_avg_test_pass_rate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RESERVED = frozenset({"attempt", "step", "time", "kind", "_values"})
 """Fields of every row. A metric of such a name is found under ``_values``."""
+MAIN_METRIC = "eval_avg_test_pass_rate"
+"""The metric of an evaluation's row that curves, summaries and the choice of the best model go by."""
 
 _ROW_START = re.compile(rb'\{"attempt":(\d+),"step":(\d+),')
 RUN_CONTENTS = (

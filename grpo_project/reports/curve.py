@@ -12,9 +12,8 @@ from statistics import fmean
 
 from grpo_project.errors import ConfigError
 from grpo_project.problems.problem import LEVELS
-from grpo_project.record.run_directory import Run
+from grpo_project.record.run_directory import MAIN_METRIC, Run
 
-MAIN = "eval_avg_test_pass_rate"
 COLOURS = {
     "all": "#1f2937",
     "foundation": "#2563eb",
@@ -36,7 +35,7 @@ def learning_curve(output_dirs: Sequence[Path], title: str) -> str:
     Raises:
         ConfigError: a folder holds no run, or the runs share no two evaluated steps.
     """
-    names = {"all": MAIN} | {level: f"eval/{level}/test_pass_rate" for level in LEVELS}
+    names = {"all": MAIN_METRIC} | {level: f"eval/{level}/test_pass_rate" for level in LEVELS}
     runs = [Run.open(folder).metrics("eval", list(names.values())) for folder in output_dirs]
     curves = {
         label: [{row["step"]: row[name] for row in rows if name in row} for rows in runs]

@@ -10,7 +10,7 @@ from rich.table import Table
 from grpo_project.curriculum import Decision
 from grpo_project.errors import ConfigError
 from grpo_project.record.file_lock import is_held
-from grpo_project.record.run_directory import Run
+from grpo_project.record.run_directory import MAIN_METRIC, Run
 from grpo_project.record.run_record import RunRecord
 from grpo_project.tracking.state import sync_status
 
@@ -27,7 +27,7 @@ def run_status(output_dir: Path) -> dict[str, Any]:
     if record is None:
         raise ConfigError(f"{output_dir} is not a run directory: it has no run.json")
     run = Run.open(output_dir)
-    evaluations = run.metrics("eval", ["eval_avg_test_pass_rate", "eval/problems", "eval/source"])
+    evaluations = run.metrics("eval", [MAIN_METRIC, "eval/problems", "eval/source"])
     decisions, events = run.events("stage_decision"), run.events()
     last_step = run.last_step or 0
     return {
@@ -83,7 +83,7 @@ def status_lines(status: dict[str, Any]) -> Table:
 def evaluation_text(row: dict[str, Any] | None) -> str:
     if row is None:
         return "none yet"
-    rate, count = row["eval_avg_test_pass_rate"], row["eval/problems"]
+    rate, count = row[MAIN_METRIC], row["eval/problems"]
     return f"step {row['step']}: pass rate {rate:.3f} on {count} held-out problems ({row['eval/source']})"
 
 

@@ -10,9 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grpo_project.problems.problem import LEVELS
-from grpo_project.record.run_directory import Run
-
-MAIN = "eval_avg_test_pass_rate"
+from grpo_project.record.run_directory import MAIN_METRIC, Run
 
 
 def run_summary(output_dir: Path) -> RenderableType:
@@ -39,9 +37,9 @@ def evaluation_table(rows: list[dict[str, Any]]) -> RenderableType:
     table.add_row(
         "all",
         str(last["eval/problems"]),
-        rate(first[MAIN]),
-        rate(last[MAIN]),
-        change(first[MAIN], last[MAIN]),
+        rate(first[MAIN_METRIC]),
+        rate(last[MAIN_METRIC]),
+        change(first[MAIN_METRIC], last[MAIN_METRIC]),
         style="bold",
     )
     before, after = interval(first), interval(last)
@@ -66,7 +64,7 @@ def rate(value: float | None) -> str:
 
 
 def interval(row: dict[str, Any]) -> str:
-    return f"{row[f'{MAIN}_low']:.3f} to {row[f'{MAIN}_high']:.3f}"
+    return f"{row[f'{MAIN_METRIC}_low']:.3f} to {row[f'{MAIN_METRIC}_high']:.3f}"
 
 
 def change(before: float | None, after: float | None) -> str:

@@ -7,11 +7,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from grpo_project.config import Configuration, embedded_model_path
 from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
-from grpo_project.curriculum.settings import OnStall
 from grpo_project.errors import CheckpointError, ConfigError, DataError
 from grpo_project.problems.formats import load_problems
 from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
@@ -128,7 +126,7 @@ def problem_source(configuration: Configuration, problems: Sequence[Problem]) ->
         load_curriculum(run.curriculum_config) if run.curriculum_config else None,
         seed=seed,
         threshold=run.curriculum_threshold,
-        on_stall=cast(OnStall | None, run.on_stall),  # its flag has these choices
+        on_stall=run.on_stall,
         evaluation_interval=run.eval_every_n_steps,
     )
 

@@ -18,7 +18,7 @@ def kinds(batches, diagnosis=None):
     diagnosis = diagnosis or Diagnosis()
     for step, groups in enumerate(batches, start=1):
         diagnosis.observe_rollouts(step, "foundation", groups)
-    return [alarm.kind for alarm in diagnosis.drain()]
+    return [alarm.kind for alarm in diagnosis.take_new()]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_cause_tells_easy_from_hard_and_names_a_remedy():
     diagnosis = Diagnosis()
     for step in range(BATCHES):
         diagnosis.observe_rollouts(step, "expert", [FAILED] * 9 + [MIXED])
-    (alarm,) = diagnosis.drain()
+    (alarm,) = diagnosis.take_new()
     assert alarm.cause == (
         "90% of the groups of the last 8 batches have no variance, so there is no gradient: all their completions fail."
     )
@@ -69,7 +69,7 @@ def test_an_evaluation_that_never_comes():
     diagnosis = Diagnosis(evaluation_interval=5)
     assert kinds([[MIXED]] * 16, diagnosis) == []
     diagnosis.observe_rollouts(17, "s", [MIXED])
-    (alarm,) = diagnosis.drain()
+    (alarm,) = diagnosis.take_new()
     assert alarm.kind == "no_evaluation"
     assert alarm.cause == "No evaluation has arrived for 16 steps; one was expected every 5."
     diagnosis.observe_evaluation(18, "s", "")
@@ -84,4 +84,4 @@ def test_state_round_trip():
     copy.load_state_dict(json.loads(json.dumps(diagnosis.state_dict())))
     assert copy.state_dict() == diagnosis.state_dict()
     assert copy.zero_variance_share == diagnosis.zero_variance_share == 0.75
-    assert copy.drain() == diagnosis.drain() != []
+    assert copy.take_new() == diagnosis.take_new() != []

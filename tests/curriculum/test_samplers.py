@@ -7,9 +7,8 @@ from random import Random
 
 import pytest
 
-from grpo_project.curriculum.bandit import BanditSampler
-from grpo_project.curriculum.pass_rate_model import PassRateModel, features
-from grpo_project.curriculum.sampler import ALL, Draw, LearnableSampler, Outcome, StagedSampler, UniformSampler
+from grpo_project.curriculum.learnable import LearnableSampler, PassRateModel, features
+from grpo_project.curriculum.sampler import ALL, BanditSampler, Draw, Outcome, StagedSampler, UniformSampler
 from grpo_project.problems.problem import Problem, StdioTest
 
 PROBLEMS = [Problem(f"p{i}", f"Solve number {chr(97 + i)}.", (StdioTest("", ""),)) for i in range(20)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from grpo_project.curriculum.stall import Stall
+from grpo_project.curriculum.progress import Stall
 
 
 def stalls(rates, patience=4):
