@@ -116,24 +116,24 @@ def our_trainer(model: Any, tokenizer: Any, args: Any, verifier: Any, curriculum
     from grpo_project.problems.prompt import prompt_for
     from grpo_project.problems.quickstart import builtin_problems
     from grpo_project.rewards import pass_rate
-    from grpo_project.training.guidance import Guidance
+    from grpo_project.training.observer import EventWriter, RunObserver
     from grpo_project.training.trainer import CodeTrainer
 
     problems = builtin_problems("train")
     # No evaluation is to be expected: the curve's are the referee's, and rollouts alone move the curriculum.
     source = (Curriculum if curriculum else UniformSource)(problems, seed=args.seed, evaluation_interval=0)
-    guidance = Guidance(source, (), None, None, lambda text: None, lambda reason: None)
+    observer = RunObserver(source, (), EventWriter(None, lambda line: None), None, lambda reason: None)
     return CodeTrainer(
         model=model,
         args=args,
         processing_class=tokenizer,
-        problem_source=guidance,
+        problem_source=source,
         render=lambda problem: prompt_for(problem, tokenizer),
         judge=verifier,
         reward=pass_rate,
         epoch_size=len(problems),
-        on_rollouts=guidance.observe_rollouts,
-        extra_metrics=guidance.metrics,
+        observer=observer,
+        extra_metrics=source.metrics,
     )
 
 

@@ -131,7 +131,7 @@ def main() -> int:
             if round:  # the first one warms up
                 for name, value in found.items():
                     times.setdefault(name, []).append(value)
-        trainer.verified_reward.judge.close()
+        trainer.judge.close()
     table = Table(
         "part", "TRL, ms", "ours, ms", "times faster", "floor, ms", title=f"{options.groups} x {options.size}"
     )

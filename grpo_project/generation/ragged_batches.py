@@ -11,6 +11,7 @@ Letters: B rows of a batch, P prompt tokens (left-padded), C completion tokens (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +33,15 @@ class RaggedBatches(GRPOTrainer):
     ragged = True
     on_completion: Callable[[int, list[int]], None] | None = None
     """Told as ``(row, ids)`` that a completion has ended, while others of the batch are still being sampled."""
+
+    @contextmanager
+    def telling(self, listener: Callable[[int, list[int]], None]) -> Iterator[None]:
+        """Within it, ``listener`` is told of each completion that ends."""
+        self.on_completion = listener
+        try:
+            yield
+        finally:
+            self.on_completion = None
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, *args: Any, **kwargs: Any

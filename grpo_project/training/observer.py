@@ -15,6 +15,8 @@ from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.problem import Problem
 from grpo_project.record.journal import Journal
 from grpo_project.record.samples import SampleStore
+from grpo_project.training.ranks import gather_on_main
+from grpo_project.training.rollout import Rollout
 
 logger = logging.getLogger("grpo_project")
 
@@ -68,8 +70,9 @@ class RunObserver:
         self._samples = samples
         self._ask_to_stop = ask_to_stop
 
-    def rollouts(self, step: int, rows: list[dict[str, Any]], results: list[GroupResult]) -> None:
-        """A generation batch for ``step`` was judged: all ranks' rows for the sample store, and their groups."""
+    def rollouts(self, step: int, rollouts: list[Rollout], results: list[GroupResult]) -> None:
+        """A generation batch for ``step`` was judged: this rank's completions, and all ranks' groups."""
+        rows = gather_on_main([rollout.to_row() for rollout in rollouts])
         if self._samples is not None:
             self._samples.append(step, rows)
         self._act_on(self._curriculum.observe_rollouts(step, results))

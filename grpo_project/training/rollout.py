@@ -1,13 +1,23 @@
-"""One training completion with its verdict: what is kept in ``samples/`` and shown to the curriculum."""
+"""Completions on their way from the draw to the record: one value each, made in one place.
+
+TRL generates and scores a batch in one method that hands no value of ours through, but it passes the rows that it was
+given to the reward functions. So the ``RolloutBatch`` travels in the rows: generation tells it of each completion that
+ends, the reward function has it judged, and once TRL has the advantages it gives the ``Rollout``s out.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from statistics import stdev
 from typing import Any
 
+from grpo_project.curriculum import GroupResult
 from grpo_project.problems.problem import Problem
 from grpo_project.record.shards import verdict_row
-from grpo_project.verifier.verdict import Verdict
+from grpo_project.rewards import RewardFunction
+from grpo_project.verifier.verdict import Job, Judge, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,136 @@ class Rollout:
             "reward": self.reward,
             "advantage": self.advantage,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What every rank learns of a completion; code, tests and texts stay where they are."""
+
+    problem_id: str
+    reward: float
+    status: Status
+    pass_rate: float
+    truncated: bool
+
+
+class RolloutBatch:
+    """This rank's B completions of one generation batch.
+
+    Args:
+        drawn: each completion's problem and its rendered prompt.
+        judge: judges them, each different completion of a problem once.
+        reward: a verdict's worth.
+        check_stop: called after each verdict; leaves by an exception where training is to stop.
+    """
+
+    def __init__(
+        self,
+        drawn: Sequence[tuple[Problem, Any]],
+        judge: Judge,
+        reward: RewardFunction,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.drawn = drawn
+        self._judge = judge
+        self._reward = reward
+        self._check_stop = check_stop
+        self._begun: dict[str, Iterable[Verdict]] = {}
+        self._scored: list[tuple[str, Verdict, float, bool]] = []
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As TRL takes them: B rows with a prompt, and this batch as a column of the reward function's."""
+        return [{"prompt": prompt, "batch": self} for _, prompt in self.drawn]
+
+    def begin(self, row: int, completion: str) -> None:
+        """A completion has ended while others are still being sampled: its judging begins, elsewhere."""
+        job = Job(self.drawn[row][0], completion)
+        if job.id not in self._begun:
+            self._begun[job.id] = self._judge.stream([job])
+
+    def score(self, completions: Sequence[str], truncated: Sequence[bool]) -> list[float]:
+        """The rewards of all B completions, in order; what ``begin`` has not begun is judged now.
+
+        Raises:
+            SandboxError: the judge failed, for reasons of our own.
+        """
+        jobs = [Job(problem, text) for (problem, _), text in zip(self.drawn, completions, strict=True)]
+        wanted = dict.fromkeys(job.id for job in jobs)
+        begun = [self._begun[name] for name in wanted if name in self._begun]
+        rest = self._judge.stream([job for job in jobs if job.id not in self._begun])
+        verdicts: dict[str, Verdict] = {}
+        for verdict in chain(*begun, rest):
+            verdicts[verdict.job_id] = verdict
+            self._check_stop()
+        rewards = {name: self._reward(verdicts[name]) for name in wanted}
+        self._scored = [
+            (text, verdicts[job.id], rewards[job.id], cut)
+            for job, text, cut in zip(jobs, completions, truncated, strict=True)
+        ]
+        return [rewards[job.id] for job in jobs]
+
+    @property
+    def rewards(self) -> list[float]:
+        """The B rewards, in order."""
+        return [reward for _, _, reward, _ in self._scored]
+
+    def summaries(self) -> list[Summary]:
+        """What other ranks have to know of each completion, in order."""
+        return [
+            Summary(problem.id, reward, verdict.status, verdict.pass_rate, cut)
+            for (problem, _), (_, verdict, reward, cut) in zip(self.drawn, self._scored, strict=True)
+        ]
+
+    def rollouts(self, advantages: Sequence[float]) -> list[Rollout]:
+        """The B rollouts, once their advantages are known."""
+        return [
+            Rollout(problem, prompt, text, verdict, reward, advantage, cut)
+            for (problem, prompt), (text, verdict, reward, cut), advantage in zip(
+                self.drawn, self._scored, advantages, strict=True
+            )
+        ]
+
+
+def group_results(summaries: Sequence[Summary], size: int) -> list[GroupResult]:
+    """What became of each group of ``size`` (G) completions that follow one another."""
+    return [
+        GroupResult(
+            problem_id=group[0].problem_id,
+            rewards=[completion.reward for completion in group],
+            statuses=[completion.status for completion in group],
+            pass_rates=[completion.pass_rate for completion in group],
+            truncated=sum(completion.truncated for completion in group),
+        )
+        for group in (summaries[i : i + size] for i in range(0, len(summaries), size))
+    ]
+
+
+def pool_rounds(metrics: dict[str, list[float]], logged: dict[str, int], rounds: Sequence[list[GroupResult]]) -> None:
+    """One value for each metric that TRL logged once a round, over the completions of all rounds, in place.
+
+    TRL averages over rounds of different sizes. ``logged`` tells how many values a metric had before the first round.
+    ``reward`` and its deviations are then those of all completions that were sampled.
+    """
+    if len(rounds) == 1:
+        return
+    rewards = [reward for results in rounds for group in results for reward in group.rewards]
+    sampled = [sum(len(group.rewards) for group in results) for results in rounds]
+    ended = [n - sum(group.truncated for group in results) for n, results in zip(sampled, rounds, strict=True)]
+    groups = [len(results) for results in rounds]
+    for name, values in metrics.items():
+        new = values[logged.get(name, 0) :]
+        if len(new) != len(rounds):
+            continue  # not one of a round
+        if "std" in name and "frac" not in name:
+            pooled = stdev(rewards)
+        elif "min" in name.rpartition("/")[2]:
+            pooled = min(new)
+        elif "max" in name.rpartition("/")[2]:
+            pooled = max(new)
+        else:
+            weights = groups if name.startswith("frac_") else ended if "terminated" in name else sampled
+            pooled = sum(w * v for w, v in zip(weights, new, strict=True)) / max(1, sum(weights))
+        values[logged.get(name, 0) :] = [pooled]
 
 
 def prompt_as_text(prompt: Any) -> str:

@@ -33,7 +33,7 @@ from grpo_project.rewards import BY_NAME
 from grpo_project.tracking.manager import WandBSyncManager, initialize_wandb_sync_manager
 from grpo_project.training import checkpoints
 from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, ProgressCallback, TimedSaveCallback
-from grpo_project.training.guidance import Guidance
+from grpo_project.training.observer import EventWriter, RunObserver
 from grpo_project.training.plan import RunPlan
 from grpo_project.training.stop_request import StopRequest
 from grpo_project.training.trainer import CodeTrainer
@@ -166,10 +166,11 @@ def build_trainer(
     configuration = plan.configuration
     arguments, grpo = configuration.run, configuration.grpo
     system_prompt = SYSTEM_PROMPT if arguments.system_prompt is None else arguments.system_prompt
-    guidance = Guidance(plan.source, plan.heldout.problems, run.journal, run.samples, progress.say, stop.ask)
+    events = EventWriter(run.journal, progress.say)
+    observer = RunObserver(plan.source, plan.heldout.problems, events, run.samples, stop.ask)
 
     def on_evaluation(result: EvaluationResult) -> None:
-        guidance.observe_evaluation(result)
+        observer.evaluation(result)
         progress.show_evaluation(result.pass_rate)
 
     evaluation = EnhancedInferenceCallback(
@@ -202,18 +203,18 @@ def build_trainer(
             processing_class=tokenizer,
             peft_config=lora_config(configuration),
             callbacks=callbacks,
-            problem_source=guidance,
+            problem_source=plan.source,
             render=lambda problem: prompt_for(problem, tokenizer, system_prompt),
             judge=verifier,
             reward=BY_NAME[arguments.reward],
             epoch_size=len(plan.train.problems),
             ragged=arguments.ragged_batches,
             max_resample=arguments.max_resample,
-            on_rollouts=guidance.observe_rollouts,
-            extra_metrics=guidance.metrics,
+            observer=observer,
+            extra_metrics=plan.source.metrics,
             components={"evaluation": evaluation},
             stop_request=stop,
-            on_checkpoint=guidance.record_event,
+            on_checkpoint=events.event,
         )
     except (OSError, ValueError, ImportError, NotImplementedError) as error:
         # TRL, transformers and PEFT refuse a model or flags that do not go together, in their own words.

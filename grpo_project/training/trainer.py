@@ -12,9 +12,8 @@ Letters: B completions of this rank in a generation batch, W ranks, G completion
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,70 +21,35 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 
+from grpo_project.curriculum import GroupResult
 from grpo_project.generation import generation_batch
 from grpo_project.generation.generation_batch import Batch
 from grpo_project.generation.ragged_batches import RaggedBatches
 from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
 from grpo_project.training.atomic_save import AtomicSave
-from grpo_project.training.guidance import group_result
 from grpo_project.training.interruptible import Interruptible
-from grpo_project.training.rollout import Rollout, completion_text
+from grpo_project.training.rollout import Rollout, RolloutBatch, completion_text, group_results, pool_rounds
 from grpo_project.training.stop_request import StopRequest
-from grpo_project.verifier.verdict import Job, Judge, Verdict
+from grpo_project.verifier.verdict import Judge
 
 
 class ProblemSource(Protocol):
     """Which problem comes next. The same draws on every rank; its state travels in the checkpoint."""
 
     def draw(self, n: int) -> Sequence[Problem]: ...
-
-    def observe_resampling(self, step: int, without_variance: int, groups: int, attempts: int) -> None:
-        """After ``attempts`` redraws, the most allowed, so many of the ``groups`` are without variance."""
-
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-RolloutListener = Callable[[int, list[list[Rollout]]], None]
-"""Called on every rank as ``(step, groups)``: the step that trains on them, and all ranks' W*B/G groups of G."""
+class Observer(Protocol):
+    """Told on every rank what became of each generation batch, for the optimizer step that trains on it first."""
 
+    def rollouts(self, step: int, rollouts: list[Rollout], results: list[GroupResult]) -> None:
+        """This rank's B completions, and what became of all ranks' W*B/G groups."""
 
-class VerifiedReward:
-    """The reward function given to TRL: judge each completion and turn its verdict into a number.
-
-    The judge can begin with a completion while others are still being generated.
-    """
-
-    def __init__(self, judge: Judge, reward: RewardFunction, check_stop: Callable[[], None]) -> None:
-        self.judge = judge
-        self.reward = reward
-        self.check_stop = check_stop
-        self.__name__ = reward.__name__  # TRL's name for its metrics: rewards/<name>/mean
-        self.verdicts: list[Verdict] = []  # of the latest call, in order
-        self._begun: dict[str, Iterable[Verdict]] = {}
-
-    def begin(self, problem: Problem, completion: str) -> None:
-        """Judge a completion in the background: it will be asked for by the next call, unless training stops."""
-        job = Job(problem, completion)
-        if job.id not in self._begun:
-            self._begun[job.id] = self.judge.stream([job])
-
-    def forget(self) -> None:
-        """Nobody will ask for what was begun."""
-        self._begun = {}
-
-    def __call__(self, completions: list[Any], problem: list[Problem], **_: Any) -> list[float]:
-        jobs = [Job(p, completion_text(c)) for p, c in zip(problem, completions, strict=True)]
-        begun = [self._begun[name] for name in dict.fromkeys(job.id for job in jobs) if name in self._begun]
-        rest = self.judge.stream([job for job in jobs if job.id not in self._begun])
-        verdicts: dict[str, Verdict] = {}
-        for verdict in chain(*begun, rest):
-            verdicts[verdict.job_id] = verdict
-            self.check_stop()
-        self.forget()
-        self.verdicts = [verdicts[job.id] for job in jobs]
-        return [self.reward(verdict) for verdict in self.verdicts]
+    def resampled(self, step: int, without_variance: int, groups: int, attempts: int) -> None:
+        """After ``attempts`` redraws, the most allowed, so many of the ``groups`` are without variance."""
 
 
 class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
@@ -96,7 +60,7 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         render: a problem's prompt as TRL takes it (messages or text).
         judge: judges completions.
         reward: a verdict's worth.
-        on_rollouts: told about each generation batch, on every rank.
+        observer: told about each generation batch, on every rank.
         extra_metrics: what else belongs into each step's row of metrics.
         epoch_size: how many groups make an epoch.
         ragged: generate and compute the loss without padding where the model allows; ``False`` leaves it to TRL.
@@ -115,9 +79,9 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         judge: Judge,
         reward: RewardFunction,
         epoch_size: int,
+        observer: Observer | None = None,
         ragged: bool = True,
         max_resample: int = 0,
-        on_rollouts: RolloutListener | None = None,
         extra_metrics: Callable[[], dict[str, float]] = dict,
         components: dict[str, Any] | None = None,
         stop_request: StopRequest | None = None,
@@ -126,21 +90,23 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
     ) -> None:
         self.problem_source = problem_source
         self.render = render
-        self.verified_reward = VerifiedReward(judge, reward, self.check_stop)
+        self.judge = judge
+        self.reward = reward
+        self.observer = observer
         self.stop_request = stop_request
         self.on_checkpoint = on_checkpoint or (lambda *_, **__: None)
-        self.on_rollouts = on_rollouts
         self.extra_metrics = extra_metrics
         self.ragged = ragged
         self.max_resample = max_resample
         self.components = {"problem_source": problem_source, **(components or {})}
-        # The loader only counts: its rows are tickets, replaced by drawn problems in `_draw_inputs`. An epoch is
-        # rounded up to whole generation batches: TRL drops the rest, and a set smaller than a batch trains nothing.
+        # The loader only counts steps: its rows are empty, problems are drawn in `_roll_out`. An epoch is rounded up to
+        # whole generation batches, because TRL's RepeatSampler (trl/trainer/utils.py) drops an incomplete one, and a
+        # set smaller than a batch would train nothing.
         args = kwargs["args"]
         groups = args.generation_batch_size // args.num_generations
-        tickets = Dataset.from_dict({"prompt": [""] * (-(-epoch_size // groups) * groups)})
-        heldout = None if args.eval_strategy == "no" else tickets.select(range(1))
-        super().__init__(reward_funcs=[self.verified_reward], train_dataset=tickets, eval_dataset=heldout, **kwargs)
+        counter = Dataset.from_dict({"prompt": [""] * (-(-epoch_size // groups) * groups)})
+        heldout = None if args.eval_strategy == "no" else counter.select(range(1))
+        super().__init__(reward_funcs=[self._reward_function()], train_dataset=counter, eval_dataset=heldout, **kwargs)
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
@@ -149,58 +115,93 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         getattr(loader, "base_dataloader", loader).generator = torch.Generator()
         return loader
 
+    def _reward_function(self) -> Callable[..., list[float]]:
+        """As TRL calls it: with a column for each key of the rows, see ``RolloutBatch.rows``."""
+
+        def judged(
+            completions: list[Any], completion_ids: list[list[int]], batch: list[RolloutBatch], **_: Any
+        ) -> list[float]:
+            # Unpadded ids, as generated: a padding token that is an end token too can't hide that a row was cut off.
+            truncated = [not ids or ids[-1] not in self.eos_token_ids for ids in completion_ids]
+            return batch[0].score([completion_text(completion) for completion in completions], truncated)
+
+        judged.__name__ = self.reward.__name__  # TRL's name for its metrics: rewards/<name>/mean
+        return judged
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
-        if not self.model.training:
-            return super()._generate_and_score_completions(inputs)
-        batch, groups = self._roll_out(len(inputs))
+        logged = {name: len(values) for name, values in self._metrics["train"].items()}
+        batch, results = self._roll_out(len(inputs))
         if self.max_resample:
-            batch = self._resampled(batch, self._without_variance(groups))
+            batch = self._resampled(batch, results, logged)
+        del batch["rewards"]
         return batch
 
-    def _roll_out(self, count: int) -> tuple[Batch, list[list[Rollout]]]:
-        """Draw problems, generate and judge: this rank's ``count`` rows, and the groups of all ranks."""
-        rows = self._draw_inputs(count)
+    def _roll_out(self, count: int) -> tuple[Batch, list[GroupResult]]:
+        """Draw problems, generate and judge: this rank's ``count`` = B rows as tensors, and the groups of all ranks."""
+        rollout_batch = RolloutBatch(self._draw(count), self.judge, self.reward, self.check_stop)
 
         def begin(row: int, ids: list[int]) -> None:
-            self.verified_reward.begin(rows[row]["problem"], self._tokenizer.decode(ids, skip_special_tokens=True))
+            rollout_batch.begin(row, self._tokenizer.decode(ids, skip_special_tokens=True))
 
-        self.verified_reward.forget()  # of a step that was stopped
-        self.on_completion = begin
-        batch = super()._generate_and_score_completions(rows)
-        self.on_completion = None
-        ended = torch.isin(batch["completion_ids"], torch.tensor(self.eos_token_ids, device=self.args.device))
-        groups = self._grouped_rollouts(rows, truncated=(~ended.any(dim=1)).tolist())
-        if self.on_rollouts is not None:
-            self.on_rollouts(self.state.global_step + 1, groups)
-        return batch, groups
+        with self.telling(begin):
+            batch = super()._generate_and_score_completions(rollout_batch.rows())
+        summaries = gather_object(rollout_batch.summaries())
+        results = group_results(summaries, self.num_generations)
+        first = count * self.accelerator.process_index
+        varied = [results[(first + row) // self.num_generations].varied for row in range(count)]
+        # 1/3 three times has a mean in float32 that is not 1/3: TRL's advantages of such a group are not quite 0.
+        batch["advantages"] = batch["advantages"] * torch.tensor(varied, device=batch["advantages"].device)
+        batch["rewards"] = torch.tensor(rollout_batch.rewards, device=batch["advantages"].device)
+        if self.observer is not None:
+            rollouts = rollout_batch.rollouts(batch["advantages"].tolist())
+            self.observer.rollouts(self.state.global_step + 1, rollouts, results)
+        return batch, results
 
-    def _resampled(self, batch: Batch, dead: list[int]) -> Batch:
-        """Put newly drawn groups in the place of this rank's ``dead`` ones, at most ``max_resample`` times.
+    def _draw(self, count: int) -> list[tuple[Problem, Any]]:
+        """This rank's share, ``count`` = B rows, of the groups that all ranks draw alike: W * B / G problems."""
+        problems = self.problem_source.draw(count * self.accelerator.num_processes // self.num_generations)
+        prompts = [(problem, self.render(problem)) for problem in problems]
+        rows = [drawn for drawn in prompts for _ in range(self.num_generations)]
+        first = count * self.accelerator.process_index
+        return rows[first : first + count]
+
+    def _resampled(self, batch: Batch, results: list[GroupResult], logged: dict[str, int]) -> Batch:
+        """Put newly drawn groups in the place of this rank's groups without variance, ``max_resample`` times at most.
 
         Each time every rank draws as many groups as the rank that needs the most: all take part in generating.
+        ``results`` are those of ``batch``; ``logged`` tells how many values each metric had before ``batch``.
         """
-        ranks, attempts, drawn = self.accelerator.num_processes, 0, 0
-        while attempts < self.max_resample and (wanted := max(gather_object([len(dead)]))):
-            others, groups = self._roll_out(wanted * self.num_generations)
-            idle = self._without_variance(groups)
-            live = [place for place in range(wanted) if place not in idle]
-            filled, dead = dead[: len(live)], dead[len(live) :]
+        ranks, idle, rounds = self.accelerator.num_processes, self._without_variance(results), [results]
+        while len(rounds) <= self.max_resample and (wanted := max(gather_object([len(idle)]))):
+            others, results = self._roll_out(wanted * self.num_generations)
+            rounds.append(results)
+            still_idle = self._without_variance(results)
+            live = [place for place in range(wanted) if place not in still_idle]
+            filled, idle = idle[: len(live)], idle[len(live) :]
             if filled:
                 chosen = generation_batch.take(others, self._rows_of(live[: len(filled)]))
                 batch = generation_batch.put(batch, self._rows_of(filled), chosen, self._tokenizer.pad_token_id)
-            attempts += 1
-            drawn += wanted * ranks
         batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
-        missing, total = sum(gather_object([len(dead)])), len(batch["advantages"]) // self.num_generations * ranks
-        self.problem_source.observe_resampling(self.state.global_step + 1, missing, total, attempts)
-        self._metrics["train"]["resampled_groups"].append(float(drawn))
+        missing, total = sum(gather_object([len(idle)])), len(batch["advantages"]) // self.num_generations * ranks
+        if self.observer is not None:
+            self.observer.resampled(self.state.global_step + 1, missing, total, len(rounds) - 1)
+        rewards = self.accelerator.gather(batch["rewards"])
+        if self.scale_rewards == "batch":  # each round was scaled by its own deviation
+            grouped = batch["rewards"].view(-1, self.num_generations)
+            centred = (grouped - grouped.mean(dim=1, keepdim=True)).flatten()
+            batch["advantages"] = torch.where(batch["advantages"] == 0, 0.0, centred / (rewards.std() + 1e-4))
+        pool_rounds(self._metrics["train"], logged, rounds)
+        self._metrics["train"]["trained/reward"].append(rewards.mean().item())
+        self._metrics["train"]["trained/reward_std"].append(rewards.std().item())
+        self._metrics["train"]["trained/frac_reward_zero_std"].append(missing / total)
+        self._metrics["train"]["resampled_groups"].append(float(sum(len(results) for results in rounds[1:])))
         return batch
 
-    def _without_variance(self, groups: list[list[Rollout]]) -> list[int]:
+    def _without_variance(self, results: list[GroupResult]) -> list[int]:
         """The places, counted from 0, of this rank's groups whose rewards are all alike."""
-        mine = len(groups) // self.accelerator.num_processes
+        mine = len(results) // self.accelerator.num_processes
         first = mine * self.accelerator.process_index
-        return [i for i in range(mine) if not group_result(groups[first + i]).varied]
+        return [place for place in range(mine) if not results[first + place].varied]
 
     def _rows_of(self, places: list[int]) -> torch.Tensor:
         """The rows of this rank's groups at ``places``."""
@@ -227,39 +228,6 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         """Whether the loss has no term that a row without advantage contributes to."""
         more = self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0
         return self.beta == 0.0 and not more
-
-    def _draw_inputs(self, count: int) -> list[dict[str, Any]]:
-        """This rank's share, ``count`` = B rows, of the groups that all ranks draw alike: W * B / G problems."""
-        problems = self.problem_source.draw(count * self.accelerator.num_processes // self.num_generations)
-        rows = [
-            {"prompt": prompt, "problem": problem}
-            for problem, prompt in ((p, self.render(p)) for p in problems)
-            for _ in range(self.num_generations)
-        ]
-        first = count * self.accelerator.process_index
-        return rows[first : first + count]
-
-    def _grouped_rollouts(self, rows: list[dict[str, Any]], truncated: list[bool]) -> list[list[Rollout]]:
-        """All ranks' rollouts of the batch just scored, in the order of the draws; ``truncated``: of this rank's B."""
-        size = len(rows) * self.accelerator.num_processes
-        # TRL's own log holds the gathered batch, before it is shuffled for training.
-        advantages = list(self._logs["advantages"])[-size:]
-        completions = list(self._logs["completion"])[-size:]
-        first = len(rows) * self.accelerator.process_index
-        local = [
-            Rollout(
-                problem=row["problem"],
-                prompt=row["prompt"],
-                completion=completion_text(completions[first + i]),
-                verdict=verdict,
-                reward=self.verified_reward.reward(verdict),
-                advantage=advantages[first + i],
-                truncated=truncated[i],
-            )
-            for i, (row, verdict) in enumerate(zip(rows, self.verified_reward.verdicts, strict=True))
-        ]
-        everywhere = gather_object(local)
-        return [everywhere[i : i + self.num_generations] for i in range(0, size, self.num_generations)]
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """What ``--eval_strategy`` asks for is answered by the evaluation callback: TRL's own loss says nothing.

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoTokenizer
 from trl import GRPOConfig
 
+from grpo_project.curriculum import GroupResult
 from grpo_project.problems.problem import CallTest, Problem
 from grpo_project.rewards import pass_rate
 from grpo_project.training.rollout import Rollout
@@ -24,21 +25,31 @@ class InTurn:
 
     def __init__(self) -> None:
         self.drawn: list[str] = []
-        self.told: list[tuple[int, int, int, int]] = []
 
     def draw(self, n: int) -> list[Problem]:
         problems = [PROBLEMS[(len(self.drawn) + i) % len(PROBLEMS)] for i in range(n)]
         self.drawn += [problem.id for problem in problems]
         return problems
 
-    def observe_resampling(self, *told: int) -> None:
-        self.told.append(told)  # type: ignore[arg-type]
-
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
+
+
+class Listener:
+    """Keeps what the trainer tells it."""
+
+    def __init__(self) -> None:
+        self.judged: list[list[list[Rollout]]] = []
+        self.told: list[tuple[int, int, int, int]] = []
+
+    def rollouts(self, step: int, rollouts: list[Rollout], results: list[GroupResult]) -> None:
+        self.judged.append([rollouts[i : i + GROUP] for i in range(0, len(rollouts), GROUP)])
+
+    def resampled(self, *told: int) -> None:
+        self.told.append(told)  # type: ignore[arg-type]
 
 
 class LengthJudge:
@@ -68,7 +79,7 @@ def build(model: Path, folder: Path, idle: set[str], max_resample: int = 0, **ch
         "logging_steps": 1,
     }
     tokenizer = AutoTokenizer.from_pretrained(model)
-    groups: list[list[list[Rollout]]] = []
+    observer = Listener()
     trainer = CodeTrainer(
         model=str(model),
         args=GRPOConfig(output_dir=str(folder), **(settings | changes)),
@@ -79,7 +90,8 @@ def build(model: Path, folder: Path, idle: set[str], max_resample: int = 0, **ch
         reward=pass_rate,
         epoch_size=len(PROBLEMS),
         max_resample=max_resample,
-        on_rollouts=lambda _, judged: groups.append(judged),
+        observer=observer,
     )
-    trainer.judged = groups
+    trainer.judged = observer.judged
+    trainer.problem_source.told = observer.told
     return trainer

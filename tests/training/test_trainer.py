@@ -107,7 +107,7 @@ def test_completions_are_handed_in_as_they_end(tiny_model: Path, tmp_path: Path)
         trainer.model.get_output_embeddings().weight[1] = 0.3  # ends soon
     events: list[str] = []
     trainer.model.register_forward_pre_hook(lambda *_: events.append("model"))
-    judge = trainer.verified_reward.judge
+    judge = trainer.judge
     stream, judged = judge.stream, []
 
     def spy(jobs: Sequence[Job]) -> Iterator[Verdict]:
