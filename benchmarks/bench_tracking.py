@@ -24,7 +24,7 @@ from loopback import LoopbackRun, LoopbackServer
 
 OURS = """
 import json, sys, time
-from grpo_project.tracking.pace import Pace
+from grpo_project.tracking.settings import Pace
 from grpo_project.tracking.manager import initialize_wandb_sync_manager, safe_wandb_log
 folder, first, last, resumed, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
 began = time.perf_counter()

@@ -35,7 +35,6 @@ DEFAULTS: dict[str, Any] = {
 }
 
 REWARDS = ("pass_rate", "all_or_nothing", "mixed")
-WANDB_RESUME = ("new", "same", "fork", "rewind")
 ON_STALL = ("warn", "relax", "advance", "stop")
 
 
@@ -99,8 +98,8 @@ class RunArguments:
     wandb_run_name: str | None = _arg(None, "W&B run name. Default: the name of the output folder.")
     wandb_resume: str | None = _arg(
         None,
-        "What a resumed run is in W&B. Default: $WANDB_RESUME, else a new segment of the group.",
-        choices=list(WANDB_RESUME),
+        "What a resumed run is in W&B: `new`, a segment of the same group, or the `same` run. Default: $WANDB_RESUME, "
+        "else new.",
     )
     force_new_wandb_run: bool = _arg(False, "Start a new W&B run even if WANDB_RUN_ID or --wandb_resume say otherwise.")
 

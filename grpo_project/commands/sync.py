@@ -27,9 +27,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from grpo_project.record.run_directory import Run, lock_run
-    from grpo_project.tracking.environment import base_url, has_key
-    from grpo_project.tracking.pace import Pace
     from grpo_project.tracking.segments import adopt_segments, rebuild_segments
+    from grpo_project.tracking.settings import Pace, base_url, has_key
     from grpo_project.tracking.state import read_state, sync_status
     from grpo_project.tracking.uploader import Uploader
 

@@ -107,7 +107,7 @@ def read_evaluations(
     where: pc.Expression | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The evaluated completions by step; see ``samples.SampleStore.read`` for the arguments."""
+    """The evaluated completions by step; see ``samples.read_samples`` for the arguments."""
     files = _files(Path(output_dir) / FOLDER)
     return read_rows(output_dir, files, [], SCHEMA, only_canonical=only_canonical, where=where, columns=columns)
 

@@ -13,14 +13,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from grpo_project.errors import ConfigError
 from grpo_project.record.file_lock import FileLock
 from grpo_project.record.json_line import decode
-
-if TYPE_CHECKING:
-    import pyarrow
 
 RESERVED = frozenset({"attempt", "step", "time", "kind", "_values"})
 """Fields of every row. A metric of such a name is found under ``_values``."""
@@ -145,14 +142,6 @@ class Run:
             for record in read_records(self.paths.events)
             if name is None or record.values.get("event") == name
         ]
-
-    def table(self, kind: str | None = None, columns: Sequence[str] | None = None) -> pyarrow.Table:
-        """``metrics`` as an Arrow table (``.to_pandas()``): one row a step and kind, null for a missing metric."""
-        import pyarrow
-
-        rows = self.metrics(kind, columns)
-        names = list(dict.fromkeys(key for row in rows for key in row)) or ["attempt", "step", "time", "kind"]
-        return pyarrow.table({name: _arrow_column([row.get(name) for row in rows]) for name in names})
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -297,12 +286,3 @@ def merge_row(rows: dict[tuple[int, str], dict[str, Any]], row: dict[str, Any]) 
         rows[key] = row
     elif known["attempt"] == row["attempt"]:
         known.update(row)
-
-
-def _arrow_column(values: list[Any]) -> pyarrow.Array:
-    import pyarrow
-
-    try:
-        return pyarrow.array(values)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # numbers and texts under one name
-        return pyarrow.array([None if value is None else str(value) for value in values])

@@ -96,26 +96,6 @@ class SampleStore:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    @staticmethod
-    def read(
-        output_dir: str | os.PathLike[str],
-        canonical: bool = True,
-        where: pc.Expression | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> pa.Table:
-        """The completions by step.
-
-        Args:
-            canonical: without rows that a resume superseded; otherwise those of every attempt.
-            where: only rows for which this holds, e.g. ``pyarrow.compute.field("level") == "expert"``. Unneeded shards
-                are not loaded.
-            columns: only these, beside attempt and step.
-
-        Raises:
-            JournalError: a shard is damaged.
-        """
-        return read_samples(output_dir, canonical, where, columns)
-
     def _open_tail(self) -> BinaryIO:
         if self._tail is None:
             path = self.folder / f"a{self.attempt:03d}_{self._number:06d}.jsonl"
@@ -159,7 +139,17 @@ def read_samples(
     where: pc.Expression | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """See ``SampleStore.read``."""
+    """The completions by step.
+
+    Args:
+        only_canonical: without rows that a resume superseded; otherwise those of every attempt.
+        where: only rows for which this holds, e.g. ``pyarrow.compute.field("level") == "expert"``. Unneeded shards
+            are not loaded.
+        columns: only these, beside attempt and step.
+
+    Raises:
+        JournalError: a shard is damaged.
+    """
     folder = Path(output_dir) / FOLDER
     shards = _files(folder, "parquet")
     sealed = {path.stem for path in shards}

@@ -1,4 +1,4 @@
-"""The uploader's side of one delivery process: starts it, reads what it says, judges its death, starts it again."""
+"""The uploader's side of one delivery process: starts it, reads its messages, and starts it again after any death."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grpo_project.tracking.delivery import CLIENT_PROCESS, EXIT_REFUSED
-from grpo_project.tracking.environment import redact
-from grpo_project.tracking.pace import Pace
-from grpo_project.tracking.processes import kill
+from grpo_project.tracking.processes import CLIENT_PROCESS, kill
 from grpo_project.tracking.segments import Segment
+from grpo_project.tracking.settings import Pace, redact
 from grpo_project.tracking.state import SegmentState
 
 GIVE_UP_S = 24 * 3600.0
@@ -48,32 +46,31 @@ class Channel:
         self.trainer_pid, self.event, self.log = trainer_pid, event, log
         self.process: subprocess.Popen[bytes] | None = None
         self.finished = False
-        self.refused: str | None = None
         self._end: tuple[bool, int] | None = None
         self._failures = 0
         self._start_at = 0.0
-        self._heard_at = 0.0
+        self._message_at = 0.0
         self._buffers = {"stdout": b"", "stderr": b""}
-        self._last_words = ""
+        self._last_stderr = ""
         self._failure = ""
 
-    def tick(self) -> bool:
+    def poll(self) -> bool:
         """Do what is due, without waiting. Returns whether the state changed."""
-        if self.finished or self.refused:
+        if self.finished:
             return False
         if self.process is None:
             if time.monotonic() >= self._start_at:
                 self._start()
             return False
-        changed = self._listen()
+        changed = self._read()
         if self.process.poll() is not None:
-            changed = self._listen() or changed
-            self._judge(self.process.returncode)
+            changed = self._read() or changed
+            self._handle_exit(self.process.returncode)
             return True
-        if time.monotonic() - self._heard_at > self.pace.silence_s:
-            self._failure = f"frozen: said nothing for {self.pace.silence_s:.0f} s"
+        if time.monotonic() - self._message_at > self.pace.silence_s:
+            self._failure = f"frozen: no message for {self.pace.silence_s:.0f} s"
             self.kill()
-            self._judge(-signal.SIGKILL)
+            self._handle_exit(-signal.SIGKILL)
             return True
         return changed
 
@@ -81,7 +78,7 @@ class Channel:
         """No more rows will come. ``close``: the last step is complete."""
         if self._end is None:
             self._end = (close, exit_code)
-            self._tell_end()
+            self._send_end()
             self._start_at = min(self._start_at, time.monotonic() + self.pace.backoff_s)
 
     def kill(self) -> None:
@@ -109,25 +106,25 @@ class Channel:
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             os.set_blocking(stream.fileno(), False)
-        self._heard_at = time.monotonic()
-        self._failure = self._last_words = ""
-        self._tell_end()
+        self._message_at = time.monotonic()
+        self._failure = self._last_stderr = ""
+        self._send_end()
 
-    def _tell_end(self) -> None:
+    def _send_end(self) -> None:
         if self.process is not None and self._end is not None:
             assert self.process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.write(b"end %d %d\n" % self._end)
                 self.process.stdin.flush()
 
-    def _listen(self) -> bool:
+    def _read(self) -> bool:
         changed = False
         for line in self._lines("stderr"):
-            self._last_words = redact(line)
-            self.log(f"{self.segment.run_id}: {self._last_words}")
+            self._last_stderr = redact(line)
+            self.log(f"{self.segment.run_id}: {self._last_stderr}")
         for line in self._lines("stdout"):
-            self._heard_at = time.monotonic()
-            changed = self._take(json.loads(line)) or changed
+            self._message_at = time.monotonic()
+            changed = self._apply(json.loads(line)) or changed
         return changed
 
     def _lines(self, name: str) -> list[str]:
@@ -139,10 +136,10 @@ class Channel:
         *lines, self._buffers[name] = self._buffers[name].split(b"\n")
         return [line.decode("utf-8", "replace") for line in lines if line.strip()]
 
-    def _take(self, message: dict[str, Any]) -> bool:
-        """Take a message of the delivery into the state."""
+    def _apply(self, message: dict[str, Any]) -> bool:
+        """Enter a message of the delivery into the state."""
         state = self.state
-        if "beat" in message:
+        if "alive" in message:
             return False
         if "opened" in message:
             state.opened = sorted({*state.opened, message["opened"]})
@@ -160,8 +157,6 @@ class Channel:
             state.complete, state.read_back = message["complete"], message["read_back"]
         if "failed" in message:
             self._failure = redact(message["failed"])
-        if "refused" in message:
-            self._failure = redact(message["refused"])
         return True
 
     def _progressed(self) -> None:
@@ -175,8 +170,8 @@ class Channel:
             self.event("wandb_outage", run_id=self.segment.run_id, reason=redact(reason))
         self.state.failed(redact(reason))
 
-    def _judge(self, code: int) -> None:
-        """The delivery has ended: done, refused, or to be started again."""
+    def _handle_exit(self, code: int) -> None:
+        """The delivery has ended: it was done, or is to be started again."""
         self.kill()
         assert self.process is not None
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -188,10 +183,7 @@ class Channel:
         if code == 0:
             self.finished = True
             return
-        if code == EXIT_REFUSED:
-            self.refused = self._failure
-            return
-        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}: {self._last_words}"
+        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}: {self._last_stderr}"
         reason = self._failure or died
         self._failures += 1
         self.state.restarts += 1

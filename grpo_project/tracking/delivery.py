@@ -1,7 +1,7 @@
 """A process that delivers one segment: hands its rows to the W&B client and has the server confirm them.
 
-The only place that imports wandb. The uploader starts it, restarts it after any death, and reads what it says on
-standard output: one JSON object a line. On standard input it is told when no more rows will come
+The only place that imports wandb. The uploader starts it, restarts it after any death, and reads its messages from
+standard output: one JSON object a line. Standard input brings one command, once no more rows will come
 (``end CLOSE EXIT_CODE``: CLOSE is 1 when the last step is complete); without the uploader it kills itself.
 
 One mapping makes repetition harmless: a row's W&B step is the trainer's step, its line in the history is its number.
@@ -22,22 +22,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from grpo_project.record.run_directory import RunPaths
-from grpo_project.tracking.environment import base_url
-from grpo_project.tracking.pace import Pace
-from grpo_project.tracking.processes import children, kill
-from grpo_project.tracking.rows import STEP_METRIC, Row, SegmentRows
-from grpo_project.tracking.segments import Segment, read_segments, valid_steps
-from grpo_project.tracking.server import ServerWatch, describe, is_closed, read_back, server_answers
+from grpo_project.tracking.processes import CLIENT_PROCESS, children, kill
+from grpo_project.tracking.segments import STEP_METRIC, Row, Segment, SegmentRows, read_segments, segment_rows
+from grpo_project.tracking.server import ServerWatch, describe, is_closed, read_back
+from grpo_project.tracking.settings import Pace, base_url
 from grpo_project.tracking.state import SegmentState, read_state
 
-CLIENT_PROCESS = "wandb-core"
 CLOSE_TRIES = 3
 CLOSED_WITHIN_S = 5.0
 EXIT_FAILED = 1
 EXIT_STALLED = 3
-EXIT_REFUSED = 4
-# The client reads these for itself and would contradict what the segment says.
+# The client reads these for itself (wandb/sdk/wandb_settings.py, `_load_from_env`) and would contradict the segment.
 OWNED_VARIABLES = (
     *("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM", "WANDB_MODE", "WANDB_NAME"),
     *("WANDB_RUN_GROUP", "WANDB_PROJECT", "WANDB_SERVICE", "WANDB_DISABLED"),
@@ -48,17 +43,12 @@ class Stalled(Exception):
     """The server answers but does not get the rows."""
 
 
-class Refused(Exception):
-    """The server does not do the fork or the rewind."""
-
-
 class Delivery:
     """Delivers the rows of ``segment`` until told the end, then proves it."""
 
     def __init__(self, output_dir: Path, segment: Segment, state: SegmentState, pace: Pace, trainer_pid: int) -> None:
         self.output_dir, self.segment, self.state, self.pace = output_dir, segment, state, pace
         self.trainer_pid = trainer_pid
-        self.paths = RunPaths(output_dir)
         self.end: tuple[bool, int] | None = None
         self.sent: collections.deque[Row] = collections.deque()  # not confirmed yet; without their values
         self.confirmed_step = state.confirmed_step
@@ -67,80 +57,59 @@ class Delivery:
     def work(self) -> None:
         """
         Raises:
-            Stalled, Refused, and whatever the client raises.
+            Stalled, and whatever the client raises.
         """
         import wandb
 
         reopened = self.state.opened != []
         self.run = self.open(wandb)
-        self.say_opened()
+        self.report_opened()
+        # `run.step` reads 0 until the first log; `starting_step` is the server's last step and one (wandb_run.py:1525).
         start = int(self.run.starting_step)
         self.watch = ServerWatch(self.run.path, min(1.0, self.pace.confirm_s))
         self.watch.start()
-        # Only what the server still has counts as delivered: it may have lost what it had confirmed, or been rewound.
-        trusted = reopened and self.segment.policy != "rewind" and start > self.state.confirmed_step
+        # Only what the server still has counts as delivered: it may have lost what it had confirmed.
+        trusted = reopened and start > self.state.confirmed_step
         rows = self.rows(self.state if trusted else SegmentState(self.segment.run_id))
         asked_at = 0.0
         while True:
-            self.listen()
+            self.read_command()
             free = self.pace.window - len(self.sent)
             batch = rows.poll(min(200, free)) if free > 0 else []
             if not batch and self.end is not None and self.end[0]:
                 batch = rows.close()
-            self.hand_over(batch, start)
+            self.log_rows(batch, start)
             if self.end is not None and not batch and free > 0:
                 break
             now = time.monotonic()
             if self.sent and now - asked_at > self.pace.confirm_s:
                 asked_at = now
                 self.watch.ask()
-            self.take_confirmation()
-            say(beat=1)
+            self.check_confirmed()
+            report_alive()
             if not batch:
                 time.sleep(0.25)
-        self.finish(held=rows.held)
+        self.finish(incomplete=rows.open_rows > 0)
 
     def open(self, wandb: Any) -> Any:
-        """Open the W&B run; a fork or a rewind only the first time that this attempt does."""
-        segment, settings = self.segment, self.settings(wandb)
-        first_time = segment.attempts[-1] not in self.state.opened
-        identity: dict[str, Any] = {"id": segment.run_id, "resume": "allow"}
-        if segment.policy in ("fork", "rewind") and first_time:
-            identity = self.branch(wandb)
+        """Open the W&B run, a new one or where the server stands."""
+        segment = self.segment
         run = wandb.init(
+            id=segment.run_id,
+            # Without it the client appends to, or overwrites, a run that exists; "must" would refuse a new one.
+            resume="allow",
             project=segment.project,
             entity=segment.entity,
             name=None if self.state.opened else segment.name,  # a name that the user changed since is kept
             group=segment.group,
             config=segment.config,
             dir=os.environ.get("WANDB_DIR") or str(self.output_dir),
-            settings=settings,
-            **identity,
+            settings=self.settings(wandb),
         )
+        # Charts are drawn over the trainer's step and not over W&B's own counter, whatever the rows are.
         run.define_metric(STEP_METRIC)
         run.define_metric("*", step_metric=STEP_METRIC)
         return run
-
-    def branch(self, wandb: Any) -> dict[str, Any]:
-        """How ``wandb.init`` is asked for the fork or the rewind; a plain continuation where nothing is to be undone.
-
-        Raises:
-            Refused: the server does not know the parent.
-        """
-        segment = self.segment
-        source = segment.parent_id if segment.policy == "fork" else segment.run_id
-        api = wandb.Api(timeout=10)
-        try:
-            last_step = api.run(f"{segment.entity or api.default_entity}/{segment.project}/{source}").lastHistoryStep
-        except (ValueError, wandb.errors.CommError) as error:
-            if segment.policy == "rewind":
-                return {"id": segment.run_id, "resume": "allow"}  # nothing was delivered yet
-            raise Refused(f"the parent run {source} is not on the server: {describe(error)}") from error
-        if segment.policy == "fork":
-            return {"id": segment.run_id, "fork_from": f"{source}?_step={segment.branch_step}"}
-        if last_step <= (segment.branch_step or 0):
-            return {"id": segment.run_id, "resume": "allow"}
-        return {"id": segment.run_id, "resume_from": f"{source}?_step={segment.branch_step}"}
 
     def settings(self, wandb: Any) -> Any:
         live = self.trainer_pid > 0
@@ -151,7 +120,8 @@ class Delivery:
             x_skip_transaction_log=True,
             init_timeout=self.pace.init_s,
             finish_timeout=self.pace.finish_s,
-            x_file_stream_transmit_interval=1,  # whole seconds; below 1 it silently becomes 15
+            # Whole seconds: wandb-core cuts it to an integer and takes 0 for its default of 15.
+            x_file_stream_transmit_interval=1,
             x_file_stream_retry_wait_max_seconds=4,
             x_file_stream_timeout_seconds=10,
             # System metrics are those of the training process, and there are none when a dead run is uploaded later.
@@ -160,28 +130,29 @@ class Delivery:
         )
 
     def rows(self, known: SegmentState) -> SegmentRows:
-        return SegmentRows(
-            *(self.paths.metrics, self.segment.attempts, valid_steps(self.output_dir, self.segment)),
+        return segment_rows(
+            *(self.output_dir, self.segment),
             offset=known.restart,
             number=known.confirmed,
             after=known.confirmed_step,
         )
 
-    def hand_over(self, batch: list[Row], start: int) -> None:
+    def log_rows(self, batch: list[Row], start: int) -> None:
         """Give rows to the client, except those below ``start``: the server has them from an earlier delivery."""
         import wandb
 
         for row in batch:
             if row.step >= start:
                 values = {key: to_wandb(wandb, value) for key, value in row.values.items()}
-                # The time of measuring, not of the upload, which may be days later.
+                # `_timestamp`: the time of measuring, not of the upload, which may be days later; wandb-core keeps one
+                # that is there. `commit`: without it wandb-core keeps the row until the next step begins.
                 self.run.log({**values, STEP_METRIC: row.step, "_timestamp": row.time}, step=row.step, commit=True)
             self.sent.append(Row(row.step, row.time, {}, row.number, row.restart))
         if batch:
             self.watch.last_step = max(self.watch.last_step, start - 1)
-            say(delivered=batch[-1].number, delivered_step=batch[-1].step)
+            report(delivered=batch[-1].number, delivered_step=batch[-1].step)
 
-    def take_confirmation(self) -> None:
+    def check_confirmed(self) -> None:
         """
         Raises:
             Stalled: the server answers, and the rows do not arrive.
@@ -191,26 +162,27 @@ class Delivery:
             confirmed = self.sent.popleft()
         now = time.monotonic()
         if confirmed is not None:
-            say(confirmed=confirmed.number, confirmed_step=confirmed.step, restart=confirmed.restart)
+            report(confirmed=confirmed.number, confirmed_step=confirmed.step, restart=confirmed.restart)
         if confirmed is not None or not self.sent:
             self.progress_at = now
         elif self.watch.error is not None and now - self.watch.answered_at > self.pace.confirm_s:
-            say(trouble=f"no answer from {base_url()}: {self.watch.error}")
+            report(trouble=f"no answer from {base_url()}: {self.watch.error}")
         elif self.watch.answered_at - max(self.progress_at, self.watch.answering_since) > self.pace.stall_s:
             raise Stalled(f"the server answers, but has step {self.watch.last_step} and not step {self.sent[-1].step}")
 
-    def finish(self, held: int) -> None:
-        """Have everything confirmed and, unless a row is held back for a later attempt, read it back."""
+    def finish(self, incomplete: bool) -> None:
+        """Have everything confirmed and, unless a later attempt may still add to the last row, read it back."""
         assert self.end is not None
-        # First the confirmation: the client's finish gives up in an outage, and returns at once after a fatal status.
+        # First the confirmation: `run.finish()` gives up in an outage, returns at once after a fatal status, and raises
+        # in neither case. It is no proof of anything.
         self.progress_at = time.monotonic()
         while self.sent:
             self.watch.ask()
-            self.take_confirmation()
-            say(beat=1)
+            self.check_confirmed()
+            report_alive()
             time.sleep(0.1)
         self.close_run(self.end[1])
-        say(complete=not held, read_back=None if held else self.read_back())
+        report(complete=not incomplete, read_back=None if incomplete else self.read_back())
 
     def close_run(self, exit_code: int) -> None:
         """End the W&B run; again where the server did not take note of it: an outage can swallow the end alone.
@@ -221,13 +193,13 @@ class Delivery:
 
         for last_try in (False,) * (CLOSE_TRIES - 1) + (True,):
             self.run.finish(exit_code=exit_code)
-            if last_try or is_closed(self.run.path, CLOSED_WITHIN_S, lambda: say(beat=1)):
+            if last_try or is_closed(self.run.path, CLOSED_WITHIN_S, report_alive):
                 return
             self.run = self.open(wandb)
-            self.say_opened()
+            self.report_opened()
 
-    def say_opened(self) -> None:
-        say(opened=self.segment.attempts[-1], url=self.run.url, core_pids=children(os.getpid()))
+    def report_opened(self) -> None:
+        report(opened=self.segment.attempts[-1], url=self.run.url, core_pids=children(os.getpid()))
 
     def read_back(self) -> str:
         expected: set[int] = set()
@@ -235,15 +207,14 @@ class Delivery:
         while batch := rows.poll(1000):
             expected.update(row.step for row in batch)
         expected.update(row.step for row in rows.close())
-        inherited_until = self.segment.branch_step if self.segment.policy == "fork" else None
-        return read_back(self.run.path, expected, inherited_until, lambda: say(beat=1))
+        return read_back(self.run.path, expected, report_alive)
 
-    def listen(self) -> None:
-        """Take in what the uploader says, without waiting."""
+    def read_command(self) -> None:
+        """The uploader's ``end``, if it has come; without waiting."""
         while select.select([sys.stdin], [], [], 0)[0]:
             line = sys.stdin.readline()
             if not line:
-                end_at_once()  # the uploader is gone: another one may already be at work
+                die()  # the uploader is gone: another one may already be at work
             word, close, exit_code = line.split()
             assert word == "end"
             self.end = (close == "1", int(exit_code))
@@ -262,20 +233,24 @@ def to_wandb(wandb: Any, value: Any) -> Any:
     return value
 
 
-def say(**message: Any) -> None:
+def report(**message: Any) -> None:
     """Send a message to the uploader."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
-def guard(parent: int) -> None:
+def report_alive() -> None:
+    report(alive=1)
+
+
+def watch_parent(parent: int) -> None:
     """Kill this process and its wandb-core once the uploader is gone, even while the client blocks."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    end_at_once()
+    die()
 
 
-def end_at_once() -> None:
+def die() -> None:
     """Kill wandb-core, which would go on sending for some seconds, and then this process."""
     kill(children(os.getpid()), CLIENT_PROCESS, wait_s=0)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -296,7 +271,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--pace", type=json.loads, default={})
     arguments = parser.parse_args(argv)
     private_stdout()
-    threading.Thread(target=guard, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
     for name in OWNED_VARIABLES:
         os.environ.pop(name, None)
     segment = next(found for found in read_segments(arguments.output_dir) if found.run_id == arguments.run_id)
@@ -305,17 +280,10 @@ def main(argv: list[str]) -> int:
     try:
         delivery.work()
     except Stalled as error:
-        say(failed=str(error))
+        report(failed=str(error))
         return EXIT_STALLED
-    except Refused as error:
-        say(refused=str(error))
-        return EXIT_REFUSED
     except Exception as error:  # noqa: BLE001 - the process boundary: whatever the client raises is the uploader's to judge
-        branching = segment.policy in ("fork", "rewind") and segment.attempts[-1] not in state.opened
-        if branching and not hasattr(delivery, "run") and server_answers():
-            say(refused=describe(error))
-            return EXIT_REFUSED
-        say(failed=describe(error))
+        report(failed=describe(error))
         return EXIT_FAILED
     return 0
 
@@ -323,4 +291,5 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
-    os._exit(code)  # the client's exit hooks would wait for a dead or frozen wandb-core
+    # Not sys.exit: the client's atexit hook (wandb/sdk/lib/service) would wait for a dead or frozen wandb-core.
+    os._exit(code)

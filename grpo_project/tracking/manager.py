@@ -26,12 +26,10 @@ from typing import Any
 from grpo_project.errors import TrackingError
 from grpo_project.record.journal import Journal, next_attempt
 from grpo_project.record.json_line import plain
-from grpo_project.record.run_directory import Run
-from grpo_project.tracking.environment import DEFAULT_PROJECT, Mode, find_mode, redact
-from grpo_project.tracking.pace import Pace
+from grpo_project.tracking.processes import UploaderProcess
 from grpo_project.tracking.segments import check_name, choose_policy, plan_segment, record_segment
+from grpo_project.tracking.settings import DEFAULT_PROJECT, Mode, Pace, find_mode, redact
 from grpo_project.tracking.state import read_state, sync_status, write_state
-from grpo_project.tracking.uploader_process import UploaderProcess
 
 logger = logging.getLogger(__name__)
 
@@ -110,9 +108,6 @@ class WandBSyncManager:
             failing = sys.exc_info()[0] is not None or getattr(sys, "last_value", None) is not None
             self._uploader.drain(int(failing) if exit_code is None else exit_code, timeout_s)
         status = self.get_sync_status()
-        for event in Run.open(self.output_dir).events("wandb_policy_replaced"):
-            if event["attempt"] == self.journal.attempt:
-                logger.warning("%s; its rows are in a new run of the group", event["reason"])
         if self._owns_journal:
             self.journal.close()
         if self.mode == "online" and status["pending"]:
@@ -171,8 +166,8 @@ def initialize_wandb_sync_manager(
         project_name: W&B project. None: WANDB_PROJECT, else "grpo-project".
         run_name: W&B run name. None: WANDB_NAME, else the folder's name. Later segments add ``-attemptN``.
         config: hyperparameters for W&B's config.
-        resume: how a second start in ``output_dir`` goes on: "new" segment of the same group, the "same" run, "fork"
-            or "rewind". None: WANDB_RESUME, else "same" with a WANDB_RUN_ID, else "new".
+        resume: how a second start in ``output_dir`` goes on: "new" segment of the same group, or the "same" run.
+            None: WANDB_RESUME, else "same" with a WANDB_RUN_ID, else "new".
         force_new: a new W&B run whatever ``resume``, WANDB_RESUME and WANDB_RUN_ID say.
         attempt: number of this process start; None: the journal's, or the next one.
         resume_step: the last step that this start takes over from a checkpoint; None: 0, or not known (then what the

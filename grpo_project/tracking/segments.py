@@ -1,7 +1,12 @@
-"""Which W&B runs a run directory projects to, and which attempts belong to each: recorded in the journal's events.
+"""Which W&B runs a run directory projects to, which attempts belong to each, and the rows of each.
 
-Each attempt that is tracked appends one ``wandb_run`` event. Attempts with the same run id form a segment. So the
-identity of every W&B run survives the loss of all other files, and an offline run knows its ids before any upload.
+Each attempt that is tracked appends one ``wandb_run`` event to the journal. Attempts with the same run id form a
+segment. So the identity of every W&B run survives the loss of all other files, and an offline run knows its ids before
+any upload.
+
+A segment's rows are the journal's, one for each step, whatever kinds of metrics it has, in rising order of step. A step
+is complete once a later step appears, or once nobody can add to it any more (``close``). So a row waits for the next
+step: what the trainer, the evaluation and the curriculum record of one step arrives as one row.
 """
 
 from __future__ import annotations
@@ -16,11 +21,15 @@ from typing import Any
 
 from grpo_project.errors import TrackingError
 from grpo_project.record.journal import append_event
-from grpo_project.record.run_directory import Attempt, RunPaths, read_attempts, read_records, valid_until
-from grpo_project.tracking.environment import DEFAULT_PROJECT, RESUME_ENVIRONMENT
+from grpo_project.record.json_line import decode
+from grpo_project.record.run_directory import RESERVED, Attempt, RunPaths, read_attempts, read_records, valid_until
+from grpo_project.tracking.settings import DEFAULT_PROJECT, RESUME_ENVIRONMENT
 
-POLICIES = ("new", "same", "fork", "rewind")
+POLICIES = ("new", "same")
+REMOVED_POLICIES = {"fork": "new", "rewind": "same"}
+"""Previews of W&B that older versions offered, with what a run that was started with one is now."""
 EVENT = "wandb_run"
+STEP_METRIC = "_trainer_step"
 
 
 @dataclass(slots=True)
@@ -52,10 +61,10 @@ def read_segments(output_dir: str | os.PathLike[str]) -> list[Segment]:
     known = {entry.name for entry in fields(Segment)} - {"attempts"}
     segments: dict[str, Segment] = {}
     for attempt, event in sorted(latest.items()):
-        told = {key: value for key, value in event.items() if key in known}
-        segment = segments.setdefault(told["run_id"], Segment(**told))
-        # A rewind goes on in the run of its parent; only its policy and branch step are new.
-        segment.policy, segment.branch_step = told["policy"], told["branch_step"]
+        recorded = {key: value for key, value in event.items() if key in known}
+        recorded["policy"] = REMOVED_POLICIES.get(recorded["policy"], recorded["policy"])
+        segment = segments.setdefault(recorded["run_id"], Segment(**recorded))
+        segment.policy = recorded["policy"]
         segment.attempts.append(attempt)
     return list(segments.values())
 
@@ -69,17 +78,18 @@ def choose_policy(asked: str | None, force_new: bool, environment: Mapping[str, 
     Raises:
         TrackingError: there is no such policy.
     """
+    if asked is not None and asked not in POLICIES:
+        removed = ", which was a preview of W&B's and is no longer offered" if asked in REMOVED_POLICIES else ""
+        raise TrackingError(f"--wandb_resume is {asked!r}{removed}; it can be {' or '.join(POLICIES)}")
     if force_new:
         return "new"
     if asked is not None:
-        if asked not in POLICIES:
-            raise TrackingError(f"the W&B resume policy is {asked!r}; it can be {', '.join(POLICIES)}")
         return asked
-    told = environment.get("WANDB_RESUME")
-    if told:
-        if told not in RESUME_ENVIRONMENT:
-            raise TrackingError(f"WANDB_RESUME is {told!r}; it can be {', '.join(RESUME_ENVIRONMENT)}")
-        return RESUME_ENVIRONMENT[told]
+    variable = environment.get("WANDB_RESUME")
+    if variable:
+        if variable not in RESUME_ENVIRONMENT:
+            raise TrackingError(f"WANDB_RESUME is {variable!r}; it can be {', '.join(RESUME_ENVIRONMENT)}")
+        return RESUME_ENVIRONMENT[variable]
     return "same" if environment.get("WANDB_RUN_ID") else "new"
 
 
@@ -107,12 +117,11 @@ def plan_segment(
         return Segment(run_id, project, name, group, "new", entity, None, None, dict(config))
     first, parent = earlier[0], earlier[-1]
     taken = {segment.run_id for segment in earlier}
-    if policy in ("same", "rewind") and asked_id is not None and asked_id not in taken:
+    if policy == "same" and asked_id is not None and asked_id not in taken:
         policy = "new"  # the id names another run than those of this directory
-    if policy in ("same", "rewind"):
+    if policy == "same":
         chosen = next((segment for segment in earlier if segment.run_id == asked_id), parent)
-        branch_step = resume_step if policy == "rewind" else None
-        return replace(chosen, policy=policy, branch_step=branch_step, attempts=[])
+        return replace(chosen, policy=policy, attempts=[])
     run_id = new_run_id() if asked_id is None else asked_id if asked_id not in taken else f"{asked_id}-{attempt}"
     name = f"{name or first.name}-attempt{attempt}"
     branch_step = resume_step or 0
@@ -125,7 +134,7 @@ def plan_segment(
         entity,
         parent.run_id,
         branch_step,
-        branch_config(config, parent, branch_step),
+        {**config, "parent_run_id": parent.run_id, "branch_step": branch_step},
     )
 
 
@@ -138,33 +147,10 @@ def check_name(what: str, name: str) -> None:
         raise TrackingError(f"{what} is {name!r}; W&B takes 1 to 128 characters without any of / \\ # ? % :")
 
 
-def branch_config(config: Mapping[str, Any], parent: Segment, branch_step: int) -> dict[str, Any]:
-    """``config`` with what ties a new segment to the one that it goes on from."""
-    return {**config, "parent_run_id": parent.run_id, "branch_step": branch_step}
-
-
-def as_new_run(segment: Segment, segments: list[Segment], attempt: int) -> Segment:
-    """What a ``fork`` or ``rewind`` that the server refused becomes: a new segment for that attempt alone."""
-    parent_id = segment.run_id if segment.policy == "rewind" else segment.parent_id
-    parent = next(other for other in segments if other.run_id == parent_id)
-    branch_step = segment.branch_step or 0
-    return Segment(
-        run_id=new_run_id(),
-        project=segment.project,
-        name=f"{segments[0].name}-attempt{attempt}",
-        group=segment.group,
-        policy="new",
-        entity=segment.entity,
-        parent_id=parent.run_id,
-        branch_step=branch_step,
-        config=branch_config(segment.config, parent, branch_step),
-    )
-
-
 def record_segment(output_dir: Path, attempt: int, segment: Segment) -> None:
     """Append the ``wandb_run`` event that makes ``segment`` the W&B run of ``attempt``."""
-    told = {entry.name: getattr(segment, entry.name) for entry in fields(segment) if entry.name != "attempts"}
-    append_event(output_dir, attempt, EVENT, **told)
+    identity = {entry.name: getattr(segment, entry.name) for entry in fields(segment) if entry.name != "attempts"}
+    append_event(output_dir, attempt, EVENT, **identity)
 
 
 def adopt_segments(output_dir: Path, project: str | None, opened: set[str]) -> None:
@@ -190,8 +176,7 @@ def rebuild_segments(output_dir: Path) -> None:
     segments = read_segments(output_dir)
     renamed: dict[str | None, str] = {segment.run_id: new_run_id() for segment in segments}
     for segment in segments:
-        policy = "same" if segment.policy in ("same", "rewind") else "new"
-        rebuilt = replace(segment, run_id=renamed[segment.run_id], policy=policy)
+        rebuilt = replace(segment, run_id=renamed[segment.run_id])
         if segment.parent_id is not None:
             rebuilt.parent_id = renamed[segment.parent_id]
             rebuilt.config = {**segment.config, "parent_run_id": rebuilt.parent_id}
@@ -199,12 +184,110 @@ def rebuild_segments(output_dir: Path) -> None:
             record_segment(output_dir, attempt, rebuilt)
 
 
-def valid_steps(output_dir: Path, segment: Segment) -> dict[int, int]:
-    """For each attempt of the segment that a later one cut short: the last step that still counts."""
-    known = read_attempts(RunPaths(output_dir).events)
-    return valid_until({number: known.get(number, Attempt(number)) for number in segment.attempts})
-
-
 def new_run_id() -> str:
-    """Eight letters and digits, as the client makes them."""
+    """Eight letters and digits, as the client makes them (wandb/sdk/lib/runid.py, ``generate_id``)."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+
+
+@dataclass(slots=True)
+class Row:
+    """One W&B row. ``number``: how many rows of the segment end with it. ``restart``: the byte of the journal from
+    which a reader finds every later row."""
+
+    step: int
+    time: float
+    values: dict[str, Any]
+    number: int = 0
+    restart: int = 0
+
+
+class SegmentRows:
+    """Tails the journal for the rows of one segment. Memory: one step.
+
+    Args:
+        attempts: whose rows count.
+        valid_steps: for an attempt that a later one cut short, the last step that counts.
+        offset: where to begin, with ``number`` rows and the step ``after`` before it (a confirmed ``Row.restart``).
+    """
+
+    def __init__(
+        self,
+        metrics: Path,
+        attempts: list[int],
+        valid_steps: Mapping[int, int],
+        *,
+        offset: int = 0,
+        number: int = 0,
+        after: int = -1,
+    ) -> None:
+        self._path = metrics
+        self._attempts = frozenset(attempts)
+        self._valid = valid_steps
+        self._offset = offset
+        self._number = number
+        self._last = after
+        self._open: Row | None = None
+        self.late = 0
+        """Journal rows that came for a step already complete. They stay in the journal; W&B can't take them."""
+
+    def poll(self, limit: int) -> list[Row]:
+        """Up to ``limit`` complete rows that are there now."""
+        rows: list[Row] = []
+        if not self._path.exists():
+            return rows
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            while len(rows) < limit and (line := file.readline()).endswith(b"\n"):
+                begin, self._offset = self._offset, self._offset + len(line)
+                row = self._add(line, begin)
+                if row is not None:
+                    rows.append(row)
+        return rows
+
+    def close(self) -> list[Row]:
+        """The last row, now that nobody will add to it (none or one)."""
+        row, self._open = self._open, None
+        return [] if row is None else [self._complete(row, self._offset)]
+
+    @property
+    def open_rows(self) -> int:
+        """Rows that wait for the step to be complete: 0 or 1."""
+        return int(self._open is not None)
+
+    def _add(self, line: bytes, begin: int) -> Row | None:
+        """Add a line of the journal; returns the step that it completes."""
+        try:
+            record = decode(line)
+            attempt, step, time = int(record["attempt"]), int(record["step"]), float(record["time"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None  # Run.damage reports it
+        if attempt not in self._attempts or step > self._valid.get(attempt, step):
+            return None
+        if step <= self._last or (self._open is not None and step < self._open.step):
+            self.late += 1
+            return None
+        done = None
+        if self._open is not None and step > self._open.step:
+            done = self._complete(self._open, begin)
+            self._open = None
+        if self._open is None:
+            self._open = Row(step, time, {})
+        values = {key: value for key, value in record.items() if key not in RESERVED}
+        self._open.values.update(values, **record.get("_values", {}))
+        return done
+
+    def _complete(self, row: Row, restart: int) -> Row:
+        self._number += 1
+        self._last = row.step
+        row.number, row.restart = self._number, restart
+        return row
+
+
+def segment_rows(
+    output_dir: Path, segment: Segment, *, offset: int = 0, number: int = 0, after: int = -1
+) -> SegmentRows:
+    """The rows of ``segment``; for an attempt that a later one of it cut short, up to the step that still counts."""
+    paths = RunPaths(output_dir)
+    known = read_attempts(paths.events)
+    limits = valid_until({attempt: known.get(attempt, Attempt(attempt)) for attempt in segment.attempts})
+    return SegmentRows(paths.metrics, segment.attempts, limits, offset=offset, number=number, after=after)

@@ -47,7 +47,7 @@ def main(argv: Sequence[str], loopback: Callable[[], Any] | None = None) -> int:
 
 
 def check(folder: Path, arguments: argparse.Namespace) -> int:
-    from grpo_project.tracking.environment import base_url, find_mode
+    from grpo_project.tracking.settings import base_url, find_mode
 
     mode = find_mode()
     if mode.name != "online":

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from grpo_project.tracking.rows import STEP_METRIC
+from grpo_project.tracking.segments import STEP_METRIC
 
 READ_BACK_LIMIT = 50_000
 """Rows up to which the whole history is read back at the end; beyond that the server's last step must do."""
@@ -39,7 +39,7 @@ class ServerWatch(threading.Thread):
             self._wanted.wait()
             try:
                 run = run or wandb.Api(timeout=10).run(self._path)
-                last_step = run.lastHistoryStep
+                last_step = run.lastHistoryStep  # asks anew at each access (wandb/apis/public/runs.py:1749)
             except Exception as error:  # noqa: BLE001 - the client raises many types; any of them means "no answer"
                 self.error = describe(error)
             else:
@@ -51,13 +51,12 @@ class ServerWatch(threading.Thread):
             time.sleep(self._every_s)
 
 
-def read_back(path: str, expected: set[int], inherited_until: int | None, beat: Callable[[], None]) -> str:
+def read_back(path: str, expected: set[int], alive: Callable[[], None]) -> str:
     """Compare the steps of a run on the server with those of the journal: "exact", or what differs.
 
     Args:
         path: the run as entity/project/id.
-        inherited_until: the last step that a fork has from its parent.
-        beat: called now and then, as a sign of life.
+        alive: called now and then, as a sign of life.
     """
     import wandb
 
@@ -68,20 +67,19 @@ def read_back(path: str, expected: set[int], inherited_until: int | None, beat: 
         step = int(row["_step"])
         if int(row[STEP_METRIC]) != step:
             return f"step {step} carries the trainer's step {row[STEP_METRIC]}"
-        if inherited_until is None or step > inherited_until:
-            seen[step] += 1
+        seen[step] += 1
         if len(seen) % 1000 == 0:
-            beat()
+            alive()
     return compare_steps(expected, seen)
 
 
-def is_closed(path: str, within_s: float, beat: Callable[[], None]) -> bool:
+def is_closed(path: str, within_s: float, alive: Callable[[], None]) -> bool:
     """Whether the server shows the run as ended, now or within so many seconds. An outage counts as a no."""
     import wandb
 
     deadline = time.monotonic() + within_s
     while True:
-        beat()
+        alive()
         try:
             if wandb.Api(timeout=10).run(path).state != "running":
                 return True
@@ -106,16 +104,6 @@ def compare_steps(expected: set[int], seen: collections.Counter[int]) -> str:
 def ranges(steps: list[int]) -> str:
     """The first few of sorted ``steps``, for people."""
     return ", ".join(map(str, steps[:10])) + (", ..." if len(steps) > 10 else "")
-
-
-def server_answers() -> bool:
-    """Whether the server can be reached with this key."""
-    import wandb
-
-    try:
-        return bool(wandb.Api(timeout=10).default_entity)
-    except Exception:  # noqa: BLE001 - the client raises many types; any of them means "no"
-        return False
 
 
 def describe(error: BaseException) -> str:

@@ -18,8 +18,7 @@ from grpo_project.record.durable import write_atomically
 from grpo_project.record.json_line import encode
 from grpo_project.record.run_directory import RunPaths
 from grpo_project.tracking.processes import command_line
-from grpo_project.tracking.rows import Row, SegmentRows
-from grpo_project.tracking.segments import Segment, read_segments, valid_steps
+from grpo_project.tracking.segments import Row, Segment, read_segments, segment_rows
 
 BACKUP_LIMIT = 10_000
 """At most so many files in ``wandb_backup``; the journal has every row anyway."""
@@ -78,11 +77,12 @@ class SyncState:
 def read_state(output_dir: Path) -> SyncState:
     """The recorded state; an empty one where there is none or it is damaged (all of it can be found out again)."""
     try:
-        told = json.loads(RunPaths(output_dir).sync_state.read_text(encoding="utf-8"))
+        recorded = json.loads(RunPaths(output_dir).sync_state.read_text(encoding="utf-8"))
         segments = {
-            run_id: SegmentState(**_known(SegmentState, entry)) for run_id, entry in told.get("segments", {}).items()
+            run_id: SegmentState(**_known(SegmentState, entry))
+            for run_id, entry in recorded.get("segments", {}).items()
         }
-        return SyncState(**{**_known(SyncState, told), "segments": segments})
+        return SyncState(**{**_known(SyncState, recorded), "segments": segments})
     except (OSError, ValueError, TypeError, AttributeError):
         return SyncState()
 
@@ -96,12 +96,7 @@ def write_state(output_dir: Path, state: SyncState) -> None:
 
 def pending_rows(output_dir: Path, segment: Segment, state: SegmentState) -> Iterator[Row]:
     """The rows of a segment that the server has not confirmed, the one whose step may still grow too."""
-    rows = SegmentRows(
-        *(RunPaths(output_dir).metrics, segment.attempts, valid_steps(output_dir, segment)),
-        offset=state.restart,
-        number=state.confirmed,
-        after=state.confirmed_step,
-    )
+    rows = segment_rows(output_dir, segment, offset=state.restart, number=state.confirmed, after=state.confirmed_step)
     while batch := rows.poll(1000):
         yield from batch
     yield from rows.close()
@@ -147,8 +142,8 @@ def write_backup(output_dir: Path, segments: list[Segment], state: SyncState, li
         for row in pending_rows(output_dir, segment, state.of(segment)):
             if len(wanted) == limit:
                 break
-            told = {"step": row.step, "time": row.time, "run_id": segment.run_id, "data": row.values}
-            wanted.setdefault(row.step, told)
+            content = {"step": row.step, "time": row.time, "run_id": segment.run_id, "data": row.values}
+            wanted.setdefault(row.step, content)
     there = dict(backup_files(output_dir))
     for step in there.keys() - wanted.keys():
         there[step].unlink(missing_ok=True)
@@ -195,6 +190,6 @@ def _summary(state: SyncState, pending: int) -> str:
     return "offline" if state.mode == "offline" else "incomplete"
 
 
-def _known(kind: type, told: dict[str, Any]) -> dict[str, Any]:
+def _known(kind: type, recorded: dict[str, Any]) -> dict[str, Any]:
     names = {entry.name for entry in fields(kind)}
-    return {key: value for key, value in told.items() if key in names}
+    return {key: value for key, value in recorded.items() if key in names}

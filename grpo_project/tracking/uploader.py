@@ -2,7 +2,7 @@
 
 It holds the lock of the projection, keeps deliveries going through any failure, writes ``wandb_sync_state.json`` and
 ``wandb_backup/``, and when the trainer has ended or died, drains with a bound and leaves the rest for later. It does
-not import wandb. The trainer's end of its standard input says ``finish EXIT_CODE SECONDS``; its closing says "died".
+not import wandb. Its standard input brings ``finish EXIT_CODE SECONDS``; its closing means that the trainer died.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from grpo_project.record.file_lock import FileLock
 from grpo_project.record.journal import append_event
 from grpo_project.record.run_directory import RunPaths
 from grpo_project.tracking.channel import Channel
-from grpo_project.tracking.pace import Pace
-from grpo_project.tracking.segments import Segment, as_new_run, read_segments, record_segment
+from grpo_project.tracking.segments import Segment, read_segments
+from grpo_project.tracking.settings import Pace
 from grpo_project.tracking.state import pending_rows, read_state, write_backup, write_state
 
 EXIT_PENDING = 3
@@ -38,7 +38,7 @@ class Uploader:
 
     Args:
         live: the attempt whose trainer is at work, or None to upload what is there and end (``grpo sync``).
-        control: a file descriptor on which the trainer speaks.
+        control: a file descriptor that brings the trainer's command.
         changed: called after every change of the state.
     """
 
@@ -59,7 +59,7 @@ class Uploader:
         self.state = read_state(output_dir)
         self.deadline: float | None = None
         self._end: tuple[bool, int] | None = None
-        self._said = b""
+        self._received = b""
         self._dirty = False
         self._written_at = self._backup_at = 0.0
         self.segments = read_segments(output_dir)
@@ -79,9 +79,8 @@ class Uploader:
         if self.live is None:
             self._finish(close=True, exit_code=0, seconds=seconds)
         while True:
-            self._listen()
-            changed = any([channel.tick() for channel in self._active()])
-            self._replace_refused()
+            self._read_command()
+            changed = any([channel.poll() for channel in self._active()])
             self._publish(changed)
             if self._over():
                 break
@@ -99,10 +98,6 @@ class Uploader:
         )
         if live:
             state.complete, state.read_back = False, None
-            if segment.policy == "rewind" and self.live not in state.opened:
-                # What was confirmed may be undone: counted anew from what the server then has.
-                state.delivered = state.confirmed = state.restart = 0
-                state.delivered_step = state.confirmed_step = -1
             return channel
         if not state.complete and not state.opened:
             # An attempt that died before its first row leaves no W&B run behind.
@@ -113,24 +108,24 @@ class Uploader:
 
     def _active(self) -> list[Channel]:
         """The live channel and one of the others: at most two copies of the client run at a time."""
-        open_ones = [channel for channel in self.channels if not channel.finished and not channel.refused]
+        open_ones = [channel for channel in self.channels if not channel.finished]
         live = [channel for channel in open_ones if channel.trainer_pid]
         return live + [channel for channel in open_ones if not channel.trainer_pid][:1]
 
-    def _listen(self) -> None:
-        """Take in what the trainer says, or that it is gone."""
+    def _read_command(self) -> None:
+        """Obey the trainer's ``finish``, or finish because it is gone."""
         if self.control is None or self._end is not None:
             return
         gone = False
         if select.select([self.control], [], [], 0)[0]:
-            said = os.read(self.control, 4096)
-            self._said += said
-            if b"\n" in self._said:
-                _, exit_code, seconds = self._said.split(b"\n")[0].split()
+            chunk = os.read(self.control, 4096)
+            self._received += chunk
+            if b"\n" in self._received:
+                _, exit_code, seconds = self._received.split(b"\n")[0].split()
                 # After a failure the last step may lack something that the next attempt will still measure.
                 self._finish(close=exit_code == b"0", exit_code=int(exit_code), seconds=float(seconds))
                 return
-            gone = not said
+            gone = not chunk
         if gone or os.getppid() != self.trainer_pid:  # a forked child of the trainer may hold the pipe open
             self._log("the trainer is gone")
             self._finish(close=False, exit_code=1, seconds=self.pace.drain_s)
@@ -141,24 +136,6 @@ class Uploader:
         self.deadline = time.monotonic() + seconds
         for channel in self.channels:
             channel.end(close, exit_code)
-
-    def _replace_refused(self) -> None:
-        """A fork or a rewind that the server does not do becomes a new segment of the group."""
-        for channel in [channel for channel in self.channels if channel.refused]:
-            attempt = channel.segment.attempts[-1]
-            replacement = as_new_run(channel.segment, self.segments, attempt)
-            reason = f"W&B refused the {channel.segment.policy}: {channel.refused}"
-            self._event("wandb_policy_replaced", run_id=replacement.run_id, reason=reason)
-            self._log(f"{reason}; going on as a new run {replacement.run_id}")
-            record_segment(self.output_dir, attempt, replacement)
-            if channel.segment.policy == "fork":
-                self.state.segments.pop(channel.segment.run_id, None)
-            self.segments = read_segments(self.output_dir)
-            kept = [other for other in self.channels if other is not channel]
-            served = {other.segment.run_id for other in kept}
-            self.channels = kept + [self._channel(found) for found in self.segments if found.run_id not in served]
-            if self._end is not None:
-                self.channels[-1].end(*self._end)
 
     def _publish(self, changed: bool) -> None:
         """Write the state, at most twice a second, and the backup while something is wrong."""

@@ -31,7 +31,7 @@ from safetensors.numpy import load_file
 
 from grpo_project.cli import main
 from grpo_project.record.run_directory import Run
-from grpo_project.record.samples import SampleStore
+from grpo_project.record.samples import read_samples
 
 SMALL = [
     *("--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "16"),
@@ -188,9 +188,7 @@ def differences(expected: Path, found: Path) -> list[str]:
 
 def sample_differences(expected: Path, found: Path) -> list[str]:
     kept = ["step", "problem_id", "completion", "status", "passed", "reward", "advantage"]
-    tables: list[list[dict[str, Any]]] = [
-        SampleStore.read(folder).select(kept).to_pylist() for folder in (expected, found)
-    ]
+    tables: list[list[dict[str, Any]]] = [read_samples(folder).select(kept).to_pylist() for folder in (expected, found)]
     return [] if tables[0] == tables[1] else ["samples"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from grpo_project.record.run_directory import Run
-from grpo_project.record.samples import SampleStore
+from grpo_project.record.samples import read_samples
 
 SMALL = [
     *("--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "24"),
@@ -60,7 +60,7 @@ def test_every_step_evaluation_and_sample_is_on_record(finished) -> None:
     assert [row["step"] for row in evaluations] == [0, 2, 3]
     assert all(row["eval/source"] == "builtin" and 0 <= row["eval_avg_test_pass_rate"] <= 1 for row in evaluations)
     assert [event["step"] for event in run.events("stage_decision") if event["action"] == "hold"]
-    samples = SampleStore.read(folder / "out")
+    samples = read_samples(folder / "out")
     assert samples["step"].to_pylist() == [1] * 8 + [2] * 8 + [3] * 8
     for row, step in zip(run.metrics("train"), (1, 2, 3), strict=True):
         rewards = [
@@ -111,7 +111,7 @@ def test_own_model_and_data_take_the_same_way(tmp_path: Path, tiny_model: Path) 
     done = grpo("train", *SMALL, *flags, "--use_peft", "--lora_target_modules", "q_proj", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()
-    prompts = SampleStore.read(tmp_path / "out")["prompt"].to_pylist()
+    prompts = read_samples(tmp_path / "out")["prompt"].to_pylist()
     assert all(prompt.startswith("system: ") and "\nuser: Add" in prompt for prompt in prompts)
 
 

@@ -186,17 +186,6 @@ def test_events_keep_their_fields(tmp_path):
     assert [event["event"] for event in run.events()] == ["stage", "outage"]
 
 
-def test_the_table_has_a_null_where_a_row_lacks_a_metric(tmp_path):
-    with Journal(tmp_path, 0) as journal:
-        journal.metrics(1, "train", {"loss": 1, "mixed": "text"})
-        journal.metrics(2, "train", {"loss": 0.5, "pass": 1.0, "mixed": 3})
-    table = Run.open(tmp_path).table()
-    assert table.column("loss").to_pylist() == [1.0, 0.5]
-    assert table.column("pass").to_pylist() == [None, 1.0]
-    assert table.column("mixed").to_pylist() == ["text", "3"]
-    assert Run.open(tmp_path).table(columns=["loss"]).column_names == ["attempt", "step", "time", "kind", "loss"]
-
-
 def test_a_folder_without_a_journal_is_no_run(tmp_path):
     with pytest.raises(ConfigError, match="not a run directory"):
         Run.open(tmp_path)

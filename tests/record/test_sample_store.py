@@ -12,7 +12,7 @@ import pytest
 
 from grpo_project.errors import JournalError
 from grpo_project.record.journal import Journal
-from grpo_project.record.samples import SampleStore
+from grpo_project.record.samples import SampleStore, read_samples
 
 
 def row(problem_id="p", completion="def f(): pass", **columns):
@@ -42,8 +42,8 @@ def keys(table):
 def test_rows_come_back_as_they_were_before_and_after_sealing(tmp_path):
     with SampleStore(tmp_path, 0) as store:
         store.append(1, [row("a"), row("b", code=None, tests=[])])
-        unsealed = SampleStore.read(tmp_path).to_pylist()
-    sealed = SampleStore.read(tmp_path).to_pylist()
+        unsealed = read_samples(tmp_path).to_pylist()
+    sealed = read_samples(tmp_path).to_pylist()
     assert (
         unsealed
         == sealed
@@ -60,7 +60,7 @@ def test_an_unknown_column_is_refused(tmp_path):
 def test_text_without_utf8_form_is_kept_as_an_escape(tmp_path):
     with SampleStore(tmp_path, 0) as store:
         store.append(1, [row(completion="x = '\ud800'")])
-    assert SampleStore.read(tmp_path)["completion"].to_pylist() == ["x = '\\ud800'"]
+    assert read_samples(tmp_path)["completion"].to_pylist() == ["x = '\\ud800'"]
 
 
 def test_a_full_tail_becomes_a_shard_that_is_never_written_again(tmp_path):
@@ -71,14 +71,14 @@ def test_a_full_tail_becomes_a_shard_that_is_never_written_again(tmp_path):
         for step in range(2, 6):
             store.append(step, [row(str(i)) for i in range(7)])
     assert shard.read_bytes() == before
-    assert len(SampleStore.read(tmp_path)) == 10 + 4 * 7
+    assert len(read_samples(tmp_path)) == 10 + 4 * 7
 
 
 def test_old_rows_go_and_as_many_as_asked_for_stay(tmp_path):
     with SampleStore(tmp_path, 0, keep=40) as store:
         for step in range(1, 101):
             store.append(step, [row(str(i)) for i in range(4)])
-            steps = SampleStore.read(tmp_path)["step"].to_pylist()
+            steps = read_samples(tmp_path)["step"].to_pylist()
             assert min(4 * step, 40) <= len(steps) <= 40 + 2 * 8
             assert max(steps) == step
     assert steps == sorted(steps)
@@ -88,7 +88,7 @@ def test_nothing_goes_without_a_limit(tmp_path):
     with SampleStore(tmp_path, 0, keep=0) as store:
         for step in range(1, 40):
             store.append(step, [row(str(i)) for i in range(300)])
-    assert len(SampleStore.read(tmp_path)) == 39 * 300
+    assert len(read_samples(tmp_path)) == 39 * 300
 
 
 def write_tail(folder, *, then_seal):
@@ -106,19 +106,19 @@ def write_tail(folder, *, then_seal):
 def test_a_torn_last_line_is_passed_over_and_the_tail_is_sealed_by_the_next_attempt(tmp_path):
     tail, content = write_tail(tmp_path, then_seal=False)
     tail.write_bytes(content[:-20])
-    assert keys(SampleStore.read(tmp_path)) == [(0, 1, "a")]
+    assert keys(read_samples(tmp_path)) == [(0, 1, "a")]
     SampleStore(tmp_path, 1).close()
     assert [path.suffix for path in (tmp_path / "samples").iterdir()] == [".parquet"]
-    assert keys(SampleStore.read(tmp_path)) == [(0, 1, "a")]
+    assert keys(read_samples(tmp_path)) == [(0, 1, "a")]
 
 
 def test_a_tail_left_beside_its_shard_does_not_count_twice(tmp_path):
     tail, content = write_tail(tmp_path, then_seal=True)
     tail.write_bytes(content)  # killed after the shard was written and before the tail was removed
-    assert keys(SampleStore.read(tmp_path)) == [(0, 1, "a"), (0, 2, "b")]
+    assert keys(read_samples(tmp_path)) == [(0, 1, "a"), (0, 2, "b")]
     SampleStore(tmp_path, 1).close()
     assert not tail.exists()
-    assert keys(SampleStore.read(tmp_path)) == [(0, 1, "a"), (0, 2, "b")]
+    assert keys(read_samples(tmp_path)) == [(0, 1, "a"), (0, 2, "b")]
 
 
 def test_rows_beyond_the_resumed_step_are_superseded_as_the_journal_says(tmp_path):
@@ -127,8 +127,8 @@ def test_rows_beyond_the_resumed_step_are_superseded_as_the_journal_says(tmp_pat
             journal.event("resumed" if attempt else "started", step=resumed)
             for step in steps:
                 store.append(step, [row("a"), row("b")])
-    assert keys(SampleStore.read(tmp_path)) == [(a, s, p) for a, s in [(0, 1), (0, 2), (1, 3), (1, 4)] for p in "ab"]
-    assert len(SampleStore.read(tmp_path, canonical=False)) == 14
+    assert keys(read_samples(tmp_path)) == [(a, s, p) for a, s in [(0, 1), (0, 2), (1, 3), (1, 4)] for p in "ab"]
+    assert len(read_samples(tmp_path, only_canonical=False)) == 14
 
 
 def test_without_a_journal_the_first_step_of_an_attempt_tells_what_it_supersedes(tmp_path):
@@ -136,15 +136,15 @@ def test_without_a_journal_the_first_step_of_an_attempt_tells_what_it_supersedes
         with SampleStore(tmp_path, attempt) as store:
             for step in steps:
                 store.append(step, [row()])
-    assert keys(SampleStore.read(tmp_path)) == [(0, 1, "p"), (1, 2, "p")]
+    assert keys(read_samples(tmp_path)) == [(0, 1, "p"), (1, 2, "p")]
 
 
 def test_a_filter_does_not_bring_superseded_rows_back(tmp_path):
     for attempt, status in enumerate(["passed", "failed"]):
         with SampleStore(tmp_path, attempt) as store:
             store.append(1, [row(status=status)])
-    assert len(SampleStore.read(tmp_path, where=pc.field("status") == "passed")) == 0
-    assert len(SampleStore.read(tmp_path, where=pc.field("status") == "failed")) == 1
+    assert len(read_samples(tmp_path, where=pc.field("status") == "passed")) == 0
+    assert len(read_samples(tmp_path, where=pc.field("status") == "failed")) == 1
 
 
 def test_shards_are_ordinary_parquet(tmp_path):
@@ -159,7 +159,7 @@ def test_a_damaged_shard_is_an_error_that_names_it(tmp_path):
         store.append(1, [row()])
     (shard,) = (tmp_path / "samples").glob("*.parquet")
     shard.write_bytes(shard.read_bytes()[:100])
-    for use in (lambda: SampleStore.read(tmp_path), lambda: SampleStore(tmp_path, 1)):
+    for use in (lambda: read_samples(tmp_path), lambda: SampleStore(tmp_path, 1)):
         with pytest.raises(JournalError, match=str(shard)):
             use()
 
@@ -194,7 +194,7 @@ def test_sigkill_at_random_moments_loses_at_most_the_running_step(tmp_path):
         confirmed += [int(line) for line in writer.stdout.read().split("\n")[:-1]]
         writer.wait()
         writer.stdout.close()
-        steps = SampleStore.read(tmp_path)["step"].to_pylist()
+        steps = read_samples(tmp_path)["step"].to_pylist()
         counts = {step: steps.count(step) for step in set(steps)}
         assert set(counts.values()) == {5}
         newest = [step for step in confirmed if step > confirmed[-1] - 60]

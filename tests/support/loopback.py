@@ -2,7 +2,7 @@
 
 ``python test_wandb_sync.py --loopback`` and the tests use it. Everything received is kept in memory, nothing leaves the
 machine. It models what delivery depends on: the history as lines that are written by offset, the last step and the
-line count that the server reports, the state of a run, rewind and fork. What it can't tell is how the real server
+line count that the server reports, the state of a run. What it can't tell is how the real server
 orders its own writes; ``line_count`` and ``lag`` select the readings that were not settled.
 """
 
@@ -73,10 +73,6 @@ class LoopbackRun:
                 self.overwritten.append((stored[number], line))
             stored[number] = line
 
-    def keep_until(self, step: float) -> None:
-        kept = [line for line in self.files[HISTORY].values() if json.loads(line)["_step"] <= step]
-        self.files[HISTORY] = dict(enumerate(kept))
-
 
 class LoopbackServer:
     """Runs in threads of this process; a context manager.
@@ -85,11 +81,10 @@ class LoopbackServer:
         line_count: what opening a run reports as its line count: "real", or "zero" (a server that lets a new client
             start over unless it asked to resume).
         lag: newest history lines that the server acknowledges and does not show yet.
-        branching: whether it does rewinds and forks.
     """
 
-    def __init__(self, line_count: str = "real", lag: int = 0, branching: bool = True) -> None:
-        self.line_count, self.lag, self.branching = line_count, lag, branching
+    def __init__(self, line_count: str = "real", lag: int = 0) -> None:
+        self.line_count, self.lag = line_count, lag
         self.lock = threading.RLock()
         self.runs: dict[str, LoopbackRun] = {}
         self.faults: list[Fault] = []
@@ -183,9 +178,6 @@ class LoopbackServer:
 
     answer_GetDefaultEntity = answer_Viewer
 
-    def answerLoopbackHttpFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"serverInfo": {"features": []}}
-
     def answer_OrganizationCoreWeaveOrganizationID(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"entity": {"organization": None}}
 
@@ -207,33 +199,10 @@ class LoopbackServer:
         run.group = asked.get("groupName") or run.group
         if asked.get("config"):
             run.config = json.loads(asked["config"])
-            if inserted:
-                self.branch(run)
         bucket = self.bucket(run)
         if self.line_count == "zero":
             bucket["historyLineCount"] = 0
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
-
-    def branch(self, run: LoopbackRun) -> None:
-        """A fork starts with the rows of its parent."""
-        point = run.config.get("_wandb", {}).get("value", {}).get("branch_point")
-        if point is None:
-            return
-        parent = self.runs.get(point["run_id"])
-        if not self.branching or parent is None:
-            del self.runs[run.name]
-            raise LookupError("forking is not available")
-        run.files[HISTORY] = dict(parent.files[HISTORY])
-        run.keep_until(point["step"])
-
-    def answer_RewindRun(self, asked: dict[str, Any]) -> dict[str, Any]:
-        run = self.runs.get(asked["runName"])
-        if not self.branching or run is None:
-            raise LookupError("rewinding is not available")
-        if run.state == "running":
-            raise LookupError("the run is not in a terminal state")
-        run.keep_until(float(asked["metricValue"]))
-        return {"rewindRun": {"rewoundRun": self.bucket(run)}}
 
     def answer_CreateRunFiles(self, asked: dict[str, Any]) -> dict[str, Any]:
         base = f"{self.url}/upload/{asked['run']}/"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from grpo_project.tracking.manager import initialize_wandb_sync_manager, safe_wandb_log
-from grpo_project.tracking.pace import Pace
+from grpo_project.tracking.settings import Pace
 
 EVAL_EVERY = 10
 

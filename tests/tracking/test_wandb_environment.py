@@ -3,7 +3,7 @@
 import pytest
 
 from grpo_project.errors import TrackingError
-from grpo_project.tracking.environment import find_mode, has_key, redact
+from grpo_project.tracking.settings import find_mode, has_key, redact
 
 KEY = "k" * 40
 

@@ -1,4 +1,4 @@
-"""The projection online: the real client against the loopback server, each policy, outages, tables, the command."""
+"""The projection online: the real client against the loopback server, both policies, outages, tables, the command."""
 
 import base64
 import json
@@ -12,9 +12,8 @@ import pytest
 from loopback import API_KEY, LoopbackServer
 
 from grpo_project.record.json_line import Histogram, Table
-from grpo_project.record.run_directory import Run
 from grpo_project.tracking import manager as wandb_sync_manager
-from grpo_project.tracking.pace import Pace
+from grpo_project.tracking.settings import Pace
 from grpo_project.tracking.state import sync_status
 
 # Quick for tests; the defaults are for a real server.
@@ -66,36 +65,6 @@ def test_the_same_run_goes_on_where_the_server_stands(server, tmp_path):
     assert values(run) == eighths(range(1, 41))
     assert run.overwritten == []
     assert {row["_trainer_step"] == row["_step"] for row in run.history} == {True}
-
-
-def test_a_rewind_drops_what_the_first_attempt_did_beyond_the_checkpoint(server, tmp_path):
-    track(tmp_path, range(1, 31), resume="rewind")
-    status = track(tmp_path, range(21, 26), resume="rewind", resume_step=20)
-    (segment,) = status["segments"]
-    assert (status["state"], segment["read_back"], segment["policy"]) == ("complete", "exact", "rewind")
-    assert values(server.run(segment["run_id"])) == eighths(range(1, 26))
-
-
-def test_a_fork_shows_the_parents_rows_up_to_the_branch(server, tmp_path):
-    track(tmp_path, range(1, 31))
-    status = track(tmp_path, range(21, 26), resume="fork", resume_step=20)
-    parent, fork = status["segments"]
-    assert (status["state"], fork["read_back"], fork["policy"]) == ("complete", "exact", "fork")
-    assert values(server.run(parent["run_id"])) == eighths(range(1, 31))
-    assert values(server.run(fork["run_id"])) == eighths(range(1, 26))
-
-
-@pytest.mark.parametrize("policy", ["fork", "rewind"])
-def test_what_the_server_does_not_offer_becomes_a_new_segment(server, tmp_path, policy):
-    server.branching = False
-    track(tmp_path, range(1, 31))
-    status = track(tmp_path, range(21, 26), resume=policy, resume_step=20)
-    parent, new = status["segments"]
-    assert (status["state"], new["policy"], new["branch_step"]) == ("complete", "new", 20)
-    assert values(server.run(parent["run_id"])) == eighths(range(1, 31))
-    assert values(server.run(new["run_id"])) == eighths(range(21, 26))
-    (event,) = Run.open(tmp_path).events("wandb_policy_replaced")
-    assert event["reason"].startswith(f"W&B refused the {policy}: ")
 
 
 def test_tables_histograms_and_non_finite_values_arrive_on_the_axis(server, tmp_path):

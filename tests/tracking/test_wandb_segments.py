@@ -1,19 +1,20 @@
 """Which W&B run an attempt belongs to, and which rows that run gets."""
 
+from dataclasses import replace
+
 import pytest
 
 from grpo_project.errors import TrackingError
 from grpo_project.record.journal import Journal
 from grpo_project.record.run_directory import RunPaths
-from grpo_project.tracking.rows import SegmentRows
 from grpo_project.tracking.segments import (
+    SegmentRows,
     adopt_segments,
-    as_new_run,
     choose_policy,
     plan_segment,
     read_segments,
     record_segment,
-    valid_steps,
+    segment_rows,
 )
 
 
@@ -30,7 +31,7 @@ def attempt(folder, number, resume_step, steps, policy="new", environment=None, 
 
 
 def sent(folder, segment, **options):
-    rows = SegmentRows(RunPaths(folder).metrics, segment.attempts, valid_steps(folder, segment), **options)
+    rows = segment_rows(folder, segment, **options)
     return [(row.step, row.values["value"]) for row in [*rows.poll(1000), *rows.close()]]
 
 
@@ -77,7 +78,7 @@ def test_all_kinds_of_a_step_are_one_row_and_the_last_step_waits(tmp_path):
         journal.metrics(2, "train", {"loss": 2, "step": 7})
         (row,) = rows.poll(10)
         assert (row.step, row.number, row.values) == (1, 1, {"loss": 1, "pass": 0.5})
-        assert rows.held == 1
+        assert rows.open_rows == 1
         (row,) = rows.close()
         assert (row.step, row.number, row.values) == (2, 2, {"loss": 2, "step": 7})
 
@@ -120,10 +121,24 @@ def test_precedence_of_policies(asked, force_new, environment, policy):
 
 
 def test_an_unknown_policy_is_an_error():
-    with pytest.raises(TrackingError, match="it can be new, same, fork, rewind"):
+    with pytest.raises(TrackingError, match="--wandb_resume is 'continue'; it can be new or same"):
         choose_policy("continue", False, {})
     with pytest.raises(TrackingError, match="WANDB_RESUME is 'perhaps'"):
         choose_policy(None, False, {"WANDB_RESUME": "perhaps"})
+
+
+@pytest.mark.parametrize("policy", ["fork", "rewind"])
+def test_a_policy_that_is_gone_is_one_line_and_runs_that_had_it_go_on(tmp_path, policy):
+    with pytest.raises(
+        TrackingError, match=f"'{policy}', which was a preview of W&B's and is no longer offered; it can"
+    ):
+        choose_policy(policy, True, {})
+    first = attempt(tmp_path, 0, 0, range(1, 6))
+    with Journal(tmp_path, 1) as journal:
+        journal.event("resumed", 3)
+        record_segment(tmp_path, 1, replace(first, policy=policy, branch_step=3))
+    (segment,) = read_segments(tmp_path)
+    assert (segment.policy, segment.attempts) == ({"fork": "new", "rewind": "same"}[policy], [0, 1])
 
 
 def test_the_environment_names_run_project_entity_and_group(tmp_path):
@@ -141,17 +156,6 @@ def test_an_id_of_another_run_is_followed(tmp_path):
     assert attempt(tmp_path, 1, 1, [2], "same", environment={"WANDB_RUN_ID": "job7"}).run_id == "job7"
     other = attempt(tmp_path, 2, 2, [3], "same", environment={"WANDB_RUN_ID": "job8"})
     assert (other.run_id, other.policy, other.parent_id) == ("job8", "new", "job7")
-
-
-def test_a_refused_rewind_becomes_a_new_segment_of_the_attempt(tmp_path):
-    first = attempt(tmp_path, 0, 0, range(1, 6))
-    attempt(tmp_path, 1, 3, range(4, 9), "rewind")
-    (rewound,) = read_segments(tmp_path)
-    assert (rewound.policy, rewound.branch_step, rewound.attempts) == ("rewind", 3, [0, 1])
-    record_segment(tmp_path, 1, as_new_run(rewound, [rewound], 1))
-    kept, new = read_segments(tmp_path)
-    assert (kept.run_id, kept.attempts) == (first.run_id, [0])
-    assert (new.policy, new.parent_id, new.branch_step, new.attempts) == ("new", first.run_id, 3, [1])
 
 
 def test_untracked_attempts_are_adopted_as_one_run(tmp_path):

@@ -1,6 +1,7 @@
-"""What the environment says about W&B, found without importing wandb: mode, server, whether a key exists.
+"""Settings: what the environment says about W&B (mode, server, whether a key exists), and how patiently to deliver.
 
-The key itself is never read into anything that is written: only whether there is one, and ``redact`` to keep it out.
+Found without importing wandb. The key itself is never read into anything that is written: only whether there is one,
+and ``redact`` to keep it out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,26 @@ MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disable
 # The public service has had two addresses; a key stored for one is used by the client for the other.
 PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 RESUME_ENVIRONMENT = {"allow": "same", "must": "same", "auto": "same", "never": "new"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Times in seconds, and the number of rows that may be unconfirmed (``window``).
+
+    stall_s: no confirmation for so long while the server answers means that the client stopped uploading for good (it
+    does after one 401, 403, 404, 409 or 413). silence_s: a delivery that says nothing for so long is frozen.
+    """
+
+    confirm_s: float = 5.0
+    stall_s: float = 60.0
+    silence_s: float = 90.0
+    backoff_s: float = 2.0
+    backoff_max_s: float = 60.0
+    backup_s: float = 30.0
+    init_s: float = 30.0
+    finish_s: float = 20.0
+    drain_s: float = 60.0
+    window: int = 2000
 
 
 @dataclass(frozen=True, slots=True)
