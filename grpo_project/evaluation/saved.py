@@ -14,14 +14,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from grpo_project.errors import JournalError
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.record.evaluations import CompletionRecord, EvaluationStore
-from grpo_project.verifier.verdict import Status, TestResult, Verdict
 
 
 class SavedEvaluation:
@@ -52,11 +50,11 @@ class SavedEvaluation:
         if whole != content:
             os.truncate(self._batches, len(whole))
         lines = map(json.loads, whole.splitlines())
-        return {line["batch"]: [record_from(row) for row in line["records"]] for line in lines}
+        return {line["batch"]: [CompletionRecord.from_row(row) for row in line["records"]] for line in lines}
 
     def append(self, batch: int, records: Sequence[CompletionRecord]) -> None:
         """Keep a judged batch. Raises ``JournalError`` if the disk refuses it."""
-        line = json.dumps({"batch": batch, "records": [asdict(record) for record in records]}) + "\n"
+        line = json.dumps({"batch": batch, "records": [record.to_row() for record in records]}) + "\n"
         try:
             with self._batches.open("ab", buffering=0) as file:
                 file.write(line.encode("ascii"))
@@ -73,11 +71,3 @@ class SavedEvaluation:
             EvaluationStore(self.folder, attempt=0).write(result.step, result.records)
         text = json.dumps({**result.metrics(), "rates": result.rates}, indent=2)
         self._result.write_text(text + "\n", encoding="utf-8")
-
-
-def record_from(row: Mapping[str, Any]) -> CompletionRecord:
-    """Inverse of ``dataclasses.asdict`` through JSON."""
-    verdict = dict(row["verdict"])
-    tests = tuple(TestResult(**{**test, "status": Status(test["status"])}) for test in verdict.pop("tests"))
-    status = Status(verdict.pop("status"))
-    return CompletionRecord(**{**row, "verdict": Verdict(**verdict, status=status, tests=tests)})

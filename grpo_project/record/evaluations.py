@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,7 @@ from grpo_project.record.shards import (
     TEMPORARY,
     read_rows,
     to_table,
+    verdict_from_row,
     verdict_row,
     write_shard,
 )
@@ -55,6 +57,19 @@ class CompletionRecord:
     """The token limit came before the end token."""
     verdict: Verdict
 
+    def to_row(self) -> dict[str, Any]:
+        """The row on disk; the store adds step and attempt."""
+        columns = {name: getattr(self, name) for name in _OWN_COLUMNS}
+        return {**columns, **verdict_row(self.verdict)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> CompletionRecord:
+        """The inverse of ``to_row``. Raises ``KeyError`` or ``ValueError`` for a row of another shape."""
+        return cls(**{name: row[name] for name in _OWN_COLUMNS}, verdict=verdict_from_row(row))
+
+
+_OWN_COLUMNS = tuple(field.name for field in fields(CompletionRecord) if field.name != "verdict")
+
 
 class EvaluationStore:
     """Writes the evaluations of one attempt.
@@ -81,22 +96,7 @@ class EvaluationStore:
     def write(self, step: int, records: Iterable[CompletionRecord]) -> Path:
         """Keep one evaluation. Raises ``JournalError`` if this attempt has evaluated ``step`` already."""
         path = self.folder / f"step_{step:08d}_a{self.attempt:03d}.parquet"
-        rows = [
-            {
-                "attempt": self.attempt,
-                "step": step,
-                "problem_id": record.problem_id,
-                "level": record.level,
-                "prompt": record.prompt,
-                "completion": record.completion,
-                "source": record.source,
-                "sample": record.sample,
-                "tokens": record.tokens,
-                "truncated": record.truncated,
-                **verdict_row(record.verdict),
-            }
-            for record in records
-        ]
+        rows = [{"attempt": self.attempt, "step": step, **record.to_row()} for record in records]
         write_shard(path, to_table(rows, SCHEMA))
         return path
 

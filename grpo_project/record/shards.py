@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from grpo_project.errors import JournalError
 from grpo_project.record.durable import flush
 from grpo_project.record.run_directory import Attempt, RunPaths, read_attempts, valid_until
-from grpo_project.verifier.verdict import Verdict
+from grpo_project.verifier.verdict import Status, TestResult, Verdict
 
 TEST_RESULT = pa.struct(
     [(name, pa.string()) for name in ("status", "message", "input", "expected", "got")] + [("cpu_s", pa.float64())]
@@ -36,23 +36,35 @@ JUDGED_COMPLETION: list[tuple[str, pa.DataType]] = [
     ("passed", pa.int32()),
     ("total", pa.int32()),
     ("tests", pa.list_(TEST_RESULT)),
+    ("message", pa.string()),
+    ("weak", pa.bool_()),
+    ("cpu_s", pa.float64()),
 ]
-"""The columns that both stores share."""
+"""The columns that both stores share. Null where an older version wrote a file without the column."""
+
+_TEST_FIELDS = tuple(field.name for field in TEST_RESULT)
+_VERDICT_FIELDS = ("code", "status", "passed", "total", "message", "weak", "cpu_s")
 
 TEMPORARY = ".tmp"
 ZSTD_LEVEL = 6  # within 3% of level 9 in half of its time, measured in benchmarks/bench_evaluation.py
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:
-    """The columns that a verdict fills."""
-    names = ("message", "input", "expected", "got", "cpu_s")
-    return {
-        "code": verdict.code,
-        "status": verdict.status.value,
-        "passed": verdict.passed,
-        "total": verdict.total,
-        "tests": [{"status": t.status.value, **{name: getattr(t, name) for name in names}} for t in verdict.tests],
-    }
+    """The columns that a verdict fills: the one form in which a verdict and its tests are kept on disk."""
+    tests = [{name: getattr(test, name) for name in _TEST_FIELDS} for test in verdict.tests]
+    columns = {name: getattr(verdict, name) for name in _VERDICT_FIELDS}
+    return {**columns, "status": verdict.status.value, "tests": [{**t, "status": t["status"].value} for t in tests]}
+
+
+def verdict_from_row(row: Mapping[str, Any]) -> Verdict:
+    """The verdict that ``verdict_row`` wrote. Which job it was, and how long that waited, is not kept.
+
+    Raises:
+        KeyError, ValueError: a row of another shape.
+    """
+    tests = tuple(TestResult(**{**test, "status": Status(test["status"])}) for test in row["tests"])
+    columns = {name: row[name] for name in _VERDICT_FIELDS}
+    return Verdict(job_id="", problem_id=row["problem_id"], **{**columns, "status": Status(row["status"])}, tests=tests)
 
 
 def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

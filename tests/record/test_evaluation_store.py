@@ -1,4 +1,9 @@
+import json
+
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grpo_project.errors import JournalError
 from grpo_project.record.evaluations import CompletionRecord, EvaluationStore, read_evaluations
@@ -29,6 +34,35 @@ def test_everything_about_a_completion_is_kept(tmp_path):
     }
     wanted = {"step": 25, "source": "builtin", "code": "def f(x): return x", "status": "failed", "tokens": 9}
     assert {name: kept[name] for name in wanted} == wanted
+
+
+texts = st.text(st.characters(), max_size=8)
+seconds = st.floats(0, 1e6)
+results = st.builds(
+    TestResult, st.sampled_from(Status), message=texts, input=texts, expected=texts, got=texts, cpu_s=seconds
+)
+verdicts = st.builds(
+    Verdict,
+    *(st.just(""), st.just("p"), st.sampled_from(Status), st.integers(0, 9), st.integers(1, 9)),
+    tests=st.lists(results, max_size=3).map(tuple),
+    code=st.none() | texts,
+    message=texts,
+    weak=st.booleans(),
+    cpu_s=seconds,
+)
+
+
+@given(verdicts)
+def test_a_verdict_comes_back_from_its_row_on_disk(verdict):
+    kept = CompletionRecord("p", "expert", "builtin", 0, "Write f.", "text", 9, False, verdict)
+    assert CompletionRecord.from_row(json.loads(json.dumps(kept.to_row()))) == kept
+
+
+def test_a_file_of_before_has_nulls_for_newer_columns(tmp_path):
+    path = EvaluationStore(tmp_path, 0).write(25, [record()])
+    pq.write_table(pq.read_table(path).drop_columns(["message", "weak", "cpu_s"]), path)
+    (row,) = read_evaluations(tmp_path).to_pylist()
+    assert (row["status"], row["message"], row["weak"], row["cpu_s"]) == ("failed", None, None, None)
 
 
 def test_an_evaluation_is_never_overwritten(tmp_path):
