@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -77,7 +77,6 @@ class Verdict:
     cached: bool = False
     cpu_s: float = 0.0
     wall_s: float = 0.0
-    details: dict[str, str] = field(default_factory=dict)
 
     @property
     def pass_rate(self) -> float:

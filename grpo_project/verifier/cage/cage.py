@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from grpo_project.verifier.cage import launch, namespaces
-from grpo_project.verifier.cage.control import KILL, MAPPED, START
 from grpo_project.verifier.cage.limits import Limits
+from grpo_project.verifier.cage.wire import KILL, MAPPED, START
 
 START_LIMIT_S = 30.0
 """Wall seconds that a zygote may take to start, or to end a candidate. Only a broken machine gets there."""

@@ -7,7 +7,7 @@ Orders (marshal, from the trusted side) and records (JSON of ``values``, one for
 
     {"mode": "calls", "program": str, "defines": name or None, "calls": marshal of [(name, args, kwargs), ...],
      "final": bool, "changes": bool}  then, unless it is final, any number of  {"calls": ...}
-        -> ["compiled", stateless] and ["loaded", whether it defines the name], or
+        -> ["compiled", pure] and ["loaded", whether it defines the name], or
            ["raised", type names, text, line];
         -> then ["value", v] or ["raised", ...] for each call; with "changes": ["value", v, arguments after it]
            or, in place of a call, a step of a test: (EXECUTE or EVALUATE, (test, position, source), {})
@@ -24,7 +24,7 @@ import types
 from typing import Any, NoReturn
 
 from grpo_project.verifier.cage import values, wire
-from grpo_project.verifier.cage.stateless import stateless
+from grpo_project.verifier.cage.purity import is_pure
 
 LINK = 3
 """The child's descriptor of its link to the trusted side; 0 to 2 are the standard streams."""
@@ -74,7 +74,7 @@ def warm_up() -> None:
     sys.modules["solution"] = _module  # dataclasses and pickle look a class's module up
     code = compile(_WARM_UP, PROGRAM_FILE, "exec", dont_inherit=True)  # the first of a process costs 2.5 ms
     for _ in range(_WARM_UPS):
-        stateless(code)
+        is_pure(code)
         values.dumps(["value", [1, 1.0, "", None, True, (1,), {"": 1}]])
         marshal.loads(marshal.dumps({"mode": "calls", "calls": [("f", (1,), {})]}))
 
@@ -83,7 +83,7 @@ def _serve_calls(order: dict[str, Any]) -> None:
     names = _module.__dict__
     try:
         code = compile(order["program"], PROGRAM_FILE, "exec", dont_inherit=True)
-        _report(["compiled", stateless(code)])  # before the program's first line: it can't be a lie
+        _report(["compiled", is_pure(code)])  # before the program's first line: it can't be a lie
         exec(code, names)
     except BaseException as error:  # noqa: BLE001 - the candidate may raise anything, SystemExit included
         return _report(_raised(error))

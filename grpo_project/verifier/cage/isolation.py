@@ -35,10 +35,10 @@ def enter(level: str, numpy_site: str | None, ask_parent: Callable[[], None]) ->
     global _empty_bytes
     readable = _readable(numpy_site)
     if level == NAMESPACES:
-        namespaces.leave()
+        namespaces.unshare()
         ask_parent()
-        namespaces.become_first_process()
-        namespaces.settle(readable)
+        namespaces.become_init()
+        namespaces.pivot_into(readable)
         _empty_bytes = os.stat("/tmp").st_size
     elif level == LANDLOCK:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)

@@ -1,7 +1,7 @@
 """The ``namespaces`` level's world: an empty root with a read-only standard library, a small private /tmp, nobody else.
 
 Two steps with the parent's help in between, because only it may say which user the new namespace's users are:
-``leave`` (new namespaces, then a fork whose child is process 1 of its own process namespace), and ``settle``.
+``unshare`` (new namespaces, then a fork whose child is process 1 of its own process namespace), and ``pivot_into``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ALL = (
 _KEPT = {os.ST_NOSUID: 2, os.ST_NODEV: 4, os.ST_NOEXEC: 8, os.ST_NOATIME: 1024, os.ST_NODIRATIME: 2048, 4096: 1 << 21}
 
 
-def leave() -> None:
+def unshare() -> None:
     """Enter new namespaces. Raises ``OSError`` where the machine does not let this user have any."""
     kernel.unshare(_ALL)
 
 
-def become_first_process() -> None:
+def become_init() -> None:
     """Fork; the parent ends and the child, process 1 of the new process namespace, goes on."""
     if os.fork() != 0:
         os._exit(0)
@@ -65,7 +65,7 @@ def _write(pid: int, name: str, text: str) -> None:
         file.write(text)
 
 
-def settle(readable: Iterable[str]) -> None:
+def pivot_into(readable: Iterable[str]) -> None:
     """Build the new root of these folders, read-only, move into it, and drop every privilege."""
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     sources = {path: os.open(path, os.O_PATH) for path in (*readable, *_DEVICES)}

@@ -1,4 +1,18 @@
-"""Framing of messages on a stream socket: four bytes of length, then the payload. What is in it, others decide."""
+"""How the verifier's processes speak: frames on a stream socket, and the orders of a cage to its zygote.
+
+A frame is four bytes of length, then the payload; what is in it, others decide.
+
+A cage (the trusted side) and its zygote say to each other, over a SEQPACKET socket:
+
+-> {"isolation": level, "numpy_site": folder or None}      once (marshal)
+<- {"maps": True}, -> MAPPED                               once, where the parent has to write the user maps
+<- {"ready": level}                                        once
+-> START, with descriptors [link] or [link, stdin, stdout] fork a child
+-> KILL                                                    end the child now
+<- {"status": wait status, "cpu_s": s, "retire": bool}     the child is gone, and all that it started;
+                                                           "retire": it left something behind
+<- {"fault": text}                                         no child could be made
+"""
 
 from __future__ import annotations
 
@@ -6,6 +20,9 @@ import os
 import socket
 import struct
 
+KILL, MAPPED = b"kill", b"mapped"
+START = struct.Struct("=QQ")
+"""CPU seconds and bytes of memory that the child may use (``Limits.of_process``)."""
 _LENGTH = struct.Struct("!I")
 _CHUNK = 1 << 18
 _ORDER = 1 << 14  # what most orders fit in: room for more would have to be mapped first

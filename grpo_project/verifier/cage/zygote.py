@@ -1,7 +1,7 @@
 """The caged process that forks once for each candidate. Started by exec, isolated once, one candidate at a time.
 
-It knows neither expected values nor the candidates' code: ``control`` brings limits and descriptors, the code lies in
-the child's link. What every child needs is made ready here, once: whatever a child writes to first has to be copied.
+It knows neither expected values nor the candidates' code: ``wire.START`` brings limits and descriptors, the code lies
+in the child's link. What every child needs is made ready here, once: whatever a child writes to first has to be copied.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import struct
 import sys
 import time
 
-from grpo_project.verifier.cage import candidate, isolation, preloaded  # noqa: F401 - preloaded: for the programs
-from grpo_project.verifier.cage.control import KILL, MAPPED, START
+from grpo_project.verifier.cage import candidate, isolation
+from grpo_project.verifier.cage.wire import KILL, MAPPED, START
 
 PROCESSES = 10
 """Processes and threads, the zygote included. Each process may use the memory limit."""
@@ -34,8 +34,24 @@ FIXED = {
 ``RLIMIT_NPROC`` is the zygote's to set where it has a namespace of its own: elsewhere it counts every process of the
 user, and no candidate makes any.
 """
+PRELOADED = "bisect collections copy functools heapq itertools json math operator re string typing random"
+"""What programs import most, loaded once in the zygote instead of in every child."""
 _RIGHTS = struct.Struct("3i")
 _RIGHTS_SPACE = socket.CMSG_SPACE(_RIGHTS.size)
+
+
+def _preload() -> None:
+    # ``random`` would have itself seeded after every fork (Lib/random.py, its last lines), which takes half as long as
+    # the fork: a child seeds it where its program has the word in it.
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
+    try:
+        for name in PRELOADED.split():
+            importlib.import_module(name)
+    finally:
+        os.register_at_fork = register
+
+
+_preload()
 
 
 def main(control_fd: int) -> None:

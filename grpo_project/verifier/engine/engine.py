@@ -39,11 +39,11 @@ class Engine:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a Ctrl-C in the terminal is the trainer's to handle
             )
-        self._writing = threading.RLock()  # forget() may be called by the garbage collector, amid a submit()
+        self._writing = threading.RLock()  # cancel() may be called by the garbage collector, amid a submit()
         self._changed = threading.Condition()
         self._reader_active = False
         self._outcomes: dict[int, Outcome] = {}
-        self._forgotten: set[int] = set()
+        self._cancelled: set[int] = set()
         self._next = 0
         self.usable = True
         """``False`` once the link is broken: the owner starts another engine."""
@@ -72,12 +72,12 @@ class Engine:
             self._write((self._next, key, problem, program, stuck_s))
             return self._next
 
-    def forget(self, numbers: Collection[int]) -> None:
+    def cancel(self, numbers: Collection[int]) -> None:
         """Nobody waits for these jobs any more: those that wait in the queue are not started."""
         with self._changed:
             for number in numbers:
                 if self._outcomes.pop(number, None) is None:
-                    self._forgotten.add(number)
+                    self._cancelled.add(number)
         with self._writing, contextlib.suppress(SandboxError):  # with the server its queue is gone as well
             if numbers and self.usable:
                 self._write((-1, list(numbers)))
@@ -120,8 +120,8 @@ class Engine:
                 self._changed.notify_all()
 
     def _keep(self, number: int, kind: str, content: Any) -> None:
-        if number in self._forgotten:
-            self._forgotten.discard(number)
+        if number in self._cancelled:
+            self._cancelled.discard(number)
         else:
             self._outcomes[number] = (kind, content)
 

@@ -58,7 +58,7 @@ class Worker:
             _become_judge(theirs, isolation)
         theirs.close()
 
-    def give(self, task: Task) -> None:
+    def send(self, task: Task) -> None:
         self.task = task
         self.deadline = time.monotonic() + task.stuck_s
         wire.send(self.link, task.payload)
@@ -95,10 +95,10 @@ class Server:
         self._selector = selectors.DefaultSelector()
         trainer.setblocking(False)
         self._selector.register(trainer, selectors.EVENT_READ)
-        self._workers = [self._hire(index) for index in range(workers)]
+        self._workers = [self._start_worker(index) for index in range(workers)]
         self._parent = os.getppid()
 
-    def _hire(self, index: int) -> Worker:
+    def _start_worker(self, index: int) -> Worker:
         worker = Worker(index, self._isolation)
         self._selector.register(worker.link, selectors.EVENT_READ, worker)
         return worker
@@ -108,13 +108,13 @@ class Server:
         while os.getppid() == self._parent:
             for key, events in self._selector.select(_TICK_S):
                 if key.data is not None:
-                    self._from_worker(key.data)
-                elif not self._with_trainer(events):
+                    self._serve_worker(key.data)
+                elif not self._serve_trainer(events):
                     return
             self._end_stuck()
             self._assign()
 
-    def _with_trainer(self, events: int) -> bool:
+    def _serve_trainer(self, events: int) -> bool:
         """Exchange bytes with the trainer; ``False`` when it is gone."""
         if events & selectors.EVENT_WRITE:
             self._flush()
@@ -127,21 +127,21 @@ class Server:
                 return False
             self._frames.feed(data)
             while (frame := self._frames.next()) is not None:
-                self._take_in(*pickle.loads(frame))
+                self._enqueue(*pickle.loads(frame))
         return True
 
-    def _take_in(self, number: int, *content: Any) -> None:
+    def _enqueue(self, number: int, *content: Any) -> None:
         if number < 0:
-            forgotten = set(content[0])
-            dropped = [task for task in self._queue if task.number in forgotten]
-            self._queue = deque(task for task in self._queue if task.number not in forgotten)
+            cancelled = set(content[0])
+            dropped = [task for task in self._queue if task.number in cancelled]
+            self._queue = deque(task for task in self._queue if task.number not in cancelled)
             for task in dropped:
-                self.tell(task.number, "forgotten", None)
+                self.send(task.number, "cancelled", None)
         else:
             *job, stuck_s = content
             self._queue.append(Task(number, pickle.dumps((number, *job)), stuck_s))
 
-    def tell(self, number: int, kind: str, content: Any) -> None:
+    def send(self, number: int, kind: str, content: Any) -> None:
         """Send an outcome to the trainer, as soon as it reads."""
         self._outbox += wire.pack(pickle.dumps((number, kind, content)))
         self._flush()
@@ -156,7 +156,7 @@ class Server:
         waiting = selectors.EVENT_WRITE if self._outbox else 0
         self._selector.modify(self._trainer, selectors.EVENT_READ | waiting)
 
-    def _from_worker(self, worker: Worker) -> None:
+    def _serve_worker(self, worker: Worker) -> None:
         try:
             data = worker.link.recv(1 << 20)
         except ConnectionResetError:
@@ -174,18 +174,18 @@ class Server:
         if kind == "fault":
             self._fault(task, worker.index, content)
         else:
-            self.tell(number, kind, content)
+            self.send(number, kind, content)
 
     def _replace(self, worker: Worker) -> None:
         """A judge is gone: start another, and settle what it was at."""
         self._selector.unregister(worker.link)
         task = worker.task
         code = os.waitstatus_to_exitcode(worker.end())
-        self._workers[worker.index] = self._hire(worker.index)
+        self._workers[worker.index] = self._start_worker(worker.index)
         if task is None:
             return
         if code == -signal.SIGALRM:
-            self.tell(task.number, "overran", None)
+            self.send(task.number, "overran", None)
         else:
             self._fault(task, worker.index, f"a judge died (exit {code})")
 
@@ -195,7 +195,7 @@ class Server:
         if len(task.faults) < ATTEMPTS:
             self._queue.appendleft(task)
         else:
-            self.tell(task.number, "fault", "; ".join(task.faults))
+            self.send(task.number, "fault", "; ".join(task.faults))
 
     def _end_stuck(self) -> None:
         now = time.monotonic()
@@ -213,7 +213,7 @@ class Server:
             if task.avoid != worker.index or len(self._workers) == 1:
                 del self._queue[position]
                 try:
-                    worker.give(task)
+                    worker.send(task)
                 except (BrokenPipeError, ConnectionResetError):
                     return  # the judge died while idle; its link's end comes next, and with it the retry
                 return
@@ -259,7 +259,7 @@ def main(trainer_fd: int, workers: int, level: int) -> None:
         wire.send(trainer, pickle.dumps((-1, "fault", str(error))))
         return
     server = Server(trainer, workers, isolation)
-    server.tell(-1, "ready", isolation)
+    server.send(-1, "ready", isolation)
     try:
         server.run()
     finally:

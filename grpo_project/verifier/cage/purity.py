@@ -76,7 +76,7 @@ _EXTENDED_ARG = _OPCODES["EXTENDED_ARG"]  # more names than one byte counts: non
 _IN_FUNCTIONS = bytes(set(range(256)) - set(_numbers(_REMEMBERING)))
 
 
-def stateless(module: CodeType) -> bool:
+def is_pure(module: CodeType) -> bool:
     """``module`` is a whole program, compiled. ``True`` only when no call can learn of an earlier one."""
     # Runs in every child, where each page that is written to has to be copied: no sets are built of what is known,
     # which would count references in names all over the heap.

@@ -4,7 +4,7 @@ import pytest
 
 from grpo_project.problems.problem import AssertTest, CallTest, CheckTest, Problem
 from grpo_project.verifier import Job, Verifier
-from grpo_project.verifier.cage.stateless import stateless
+from grpo_project.verifier.cage.purity import is_pure
 
 PURE = {
     "arithmetic": "def f(x):\n    return x + 1",
@@ -48,12 +48,12 @@ REMEMBERING = {
 
 @pytest.mark.parametrize("name", PURE)
 def test_pure_programs_are_known(name):
-    assert stateless(compile(PURE[name], "x", "exec"))
+    assert is_pure(compile(PURE[name], "x", "exec"))
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
 def test_programs_that_could_remember_are_not_trusted_to_be_pure(name):
-    assert not stateless(compile(REMEMBERING[name], "x", "exec"))
+    assert not is_pure(compile(REMEMBERING[name], "x", "exec"))
 
 
 COUNTER = "n = 0\ndef f(*args, **kwargs):\n    global n\n    n += 1\n    return n\n"

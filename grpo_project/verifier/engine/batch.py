@@ -1,0 +1,165 @@
+"""From jobs to verdicts: what is known already, what is asked twice, what has to be run.
+
+A verdict depends on the program, the tests and the limits alone, so each is run once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from grpo_project.errors import DataError, SandboxError
+from grpo_project.problems.problem import Problem
+from grpo_project.verifier.engine.engine import Engine, Outcome
+from grpo_project.verifier.extract import extract_code
+from grpo_project.verifier.python.spec import Spec
+from grpo_project.verifier.verdict import Job, Status, TestResult, Verdict
+
+Key = tuple[bytes, str]
+"""Hash of the tests and limits, and the program."""
+KEPT = 20_000
+
+
+class Cache:
+    """Verdicts by code and tests; the newest are kept. For any number of threads.
+
+    A time-out is not kept: a machine that was stalled for once must not be remembered.
+    """
+
+    def __init__(self) -> None:
+        self._verdicts: OrderedDict[Key, Verdict] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> Verdict | None:
+        with self._lock:
+            if key in self._verdicts:
+                self._verdicts.move_to_end(key)
+            return self._verdicts.get(key)
+
+    def put(self, key: Key, verdict: Verdict) -> None:
+        if verdict.status is Status.TIMEOUT:
+            return
+        with self._lock:
+            self._verdicts[key] = verdict
+            if len(self._verdicts) > KEPT:
+                self._verdicts.popitem(last=False)
+
+
+class Batch:
+    """Jobs that were handed in together; iterating gives (index, verdict) as they are done. For one thread."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        engine: Callable[[], Engine],
+        spec: Callable[[Problem], Spec],
+        cache: Cache | None,
+        counts: dict[str, int],
+    ) -> None:
+        """``engine`` is called for the first job that has to be run; ``counts`` are added to."""
+        self._jobs = jobs
+        self._start = engine
+        self._spec = spec
+        self._cache = cache
+        self._counts = counts
+        self._ready: list[tuple[int, Verdict]] = []
+        self._waiting: dict[int, Key] = {}
+        self._indexes: dict[Key, list[int]] = {}
+        self._engine: Engine | None = None
+        for index, job in enumerate(jobs):
+            self._submit(index, job)
+
+    def _submit(self, index: int, job: Job) -> None:
+        counts = self._counts
+        counts["jobs"] += 1
+        code = extract_code(job.completion, job.problem)
+        if code is None:
+            self._ready.append((index, _without_code(job)))
+            return
+        spec = self._spec(job.problem)
+        key = (spec.key, code)
+        known = None if self._cache is None else self._cache.get(key)
+        if known is not None:
+            counts["cached"] += 1
+            self._ready.append((index, _copy(known, job)))
+        elif key in self._indexes:
+            counts["duplicates"] += 1
+            self._indexes[key].append(index)
+        else:
+            counts["run"] += 1
+            self._engine = self._engine or self._start()
+            self._waiting[self._engine.submit(spec.key, spec.payload, code, spec.stuck_s)] = key
+            self._indexes[key] = [index]
+
+    def __iter__(self) -> Iterator[tuple[int, Verdict]]:
+        return self
+
+    def __next__(self) -> tuple[int, Verdict]:
+        if not self._ready:
+            self._take_one()
+        return self._ready.pop()
+
+    def _take_one(self) -> None:
+        if not self._waiting:
+            raise StopIteration
+        assert self._engine is not None
+        number, outcome = self._engine.take(self._waiting)
+        key = self._waiting.pop(number)
+        first, *others = self._indexes.pop(key)
+        verdict = _verdict(self._jobs[first], key[1], outcome)
+        if self._cache is not None:
+            self._cache.put(key, verdict)
+        self._ready += [(index, _copy(verdict, self._jobs[index])) for index in reversed(others)]
+        self._ready.append((first, verdict))
+
+    def __del__(self) -> None:
+        if getattr(self, "_waiting", None) and self._engine is not None and self._engine.here and self._engine.usable:
+            self._engine.cancel(self._waiting)
+
+
+def _copy(verdict: Verdict, job: Job) -> Verdict:
+    return dataclasses.replace(verdict, job_id=job.id, problem_id=job.problem.id, cached=True)
+
+
+def _without_code(job: Job) -> Verdict:
+    message = "no code found in the completion"
+    tests = tuple(TestResult(Status.WRONG_FORMAT, message) for _ in job.problem.tests)
+    return Verdict(job.id, job.problem.id, Status.WRONG_FORMAT, 0, len(tests), tests, None, message)
+
+
+def _verdict(job: Job, code: str, outcome: Outcome) -> Verdict:
+    kind, content = outcome
+    if kind == "fault":
+        raise SandboxError(f"problem {job.problem.id}: the sandbox failed on every attempt: {content}")
+    if kind == "unusable":
+        raise DataError(f"problem {job.problem.id}: {content}")
+    weak, cpu_s, wall_s = False, 0.0, 0.0
+    if kind == "overran":
+        message = "the problem's own test code did not finish judging what the program returned"
+        tests = tuple(TestResult(Status.TIMEOUT, message) for _ in job.problem.tests)
+    else:
+        weak, fields, cpu_s, wall_s = content
+        tests = tuple(_test_result(*field) for field in fields)
+    assert len(tests) == len(job.problem.tests)  # a verdict is one result for each test, whatever happened
+    first = next((test for test in tests if not test.passed), None)
+    return Verdict(
+        job_id=job.id,
+        problem_id=job.problem.id,
+        status=first.status if first else Status.PASSED,
+        passed=sum(test.passed for test in tests),
+        total=len(tests),
+        tests=tests,
+        code=code,
+        message=first.message if first else "",
+        weak=weak,
+        cpu_s=cpu_s,
+        wall_s=wall_s,
+    )
+
+
+def _test_result(status: str, *rest: Any) -> TestResult:
+    return TestResult(Status(status), *rest)
