@@ -112,12 +112,12 @@ def main() -> int:
         for round in range(options.rounds + 1):
             prompts, batch = batch_of(trainer, options.groups, options.size)
 
-            def sample(ragged: bool, prompts: list[list[int]] = prompts) -> None:
-                trainer.ragged = ragged
+            def sample(padding_free: bool, prompts: list[list[int]] = prompts) -> None:
+                trainer.padding_free = padding_free
                 trainer._generate_single_turn(prompts, None, {}, options.size)
 
-            def learn(ragged: bool, batch: dict[str, Any] = batch) -> None:
-                trainer.ragged = ragged
+            def learn(padding_free: bool, batch: dict[str, Any] = batch) -> None:
+                trainer.padding_free = padding_free
                 trainer.model.zero_grad()
                 trainer._compute_loss(trainer.model, batch).backward()
 

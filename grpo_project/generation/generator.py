@@ -88,32 +88,32 @@ class StopWhen(StoppingCriteria):
         return torch.full((len(input_ids),), self.requested(), device=input_ids.device)
 
 
-class TellEnded(StoppingCriteria):
-    """Tells of each completion of a batch as soon as it has its end token; stops nothing.
+class ReportEnded(StoppingCriteria):
+    """Reports each completion of a batch as soon as it has its end token; stops nothing.
 
     Args:
         end_tokens: those that end a completion.
-        tell: called as ``(row, ids)`` with the whole row, prompt included.
+        report: called as ``(row, ids)`` with the whole row, prompt included.
     """
 
-    def __init__(self, end_tokens: Iterable[int], tell: Callable[[int, list[int]], None]) -> None:
+    def __init__(self, end_tokens: Iterable[int], report: Callable[[int, list[int]], None]) -> None:
         self.end_tokens = frozenset(end_tokens)
-        self.tell = tell
-        self.told: set[int] = set()
+        self.report = report
+        self.reported: set[int] = set()
         self.none_stopped: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         if self.none_stopped is None:
             self.none_stopped = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         for row, token in enumerate(input_ids[:, -1].tolist()):
-            if token in self.end_tokens and row not in self.told:  # padding may be an end token too
-                self.told.add(row)
-                self.tell(row, input_ids[row].tolist())
+            if token in self.end_tokens and row not in self.reported:  # padding may be an end token too
+                self.reported.add(row)
+                self.report(row, input_ids[row].tolist())
         return self.none_stopped
 
 
 class Generator:
-    """Turns prompts into completions: by ``sampling.sample``, or ``model.generate`` for models that it does not know.
+    """Turns prompts into completions: by ``sampling.sample``, or ``model.generate`` where that has no support.
 
     Args:
         tokenizer: the model's; padding is on the left here whatever its own setting.
@@ -149,7 +149,7 @@ class Generator:
         A prompt that fills the model's context gets an empty completion of no tokens, marked as truncated.
 
         Args:
-            on_end: told ``(row, completion)`` once for each, while others of the batch may still be going on.
+            on_end: called as ``(row, completion)`` once for each, while others of the batch may still be going on.
             in_lockstep: go on until all ranks are done, since each forward pass gathers weights from all of them.
         """
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
@@ -162,19 +162,19 @@ class Generator:
         ends = set(config.eos_token_id)
         made: dict[int, Generation] = {}
 
-        def tell(row: int, ids: list[int]) -> None:
+        def report(row: int, ids: list[int]) -> None:
             made[row] = self._decode(ids, ends) if fits[row] else Generation("", 0, truncated=True)
             on_end(row, made[row])
 
         if self.temperature > 0:
             torch.manual_seed(seed)
-        if in_lockstep or not sampling.understands(model, {}):
-            completions = self._by_transformers(model, kept, config, tell, in_lockstep)
+        if in_lockstep or not sampling.supports(model, {}):
+            completions = self._by_transformers(model, kept, config, report, in_lockstep)
         else:
-            completions = sampling.sample(model, kept, config, tell, self.should_stop)
+            completions = sampling.sample(model, kept, config, report, self.should_stop)
         for row, ids in enumerate(completions):
             if row not in made:
-                tell(row, ids)
+                report(row, ids)
         return [made[row] for row in range(len(prompts))]
 
     def _by_transformers(
@@ -182,18 +182,18 @@ class Generator:
         model: Any,
         prompts: Sequence[list[int]],
         config: GenerationConfig,
-        tell: Callable[[int, list[int]], None],
+        report: Callable[[int, list[int]], None],
         in_lockstep: bool,
     ) -> list[list[int]]:
-        """Generated ids, (B, C), by ``model.generate``; ``tell`` gets those of a row that has ended."""
+        """Generated ids, (B, C), by ``model.generate``; ``report`` gets those of a row that has ended."""
         inputs = self.pad(prompts)
         start = inputs["input_ids"].shape[1]
         stopping = [] if self.should_stop is None else [StopWhen(self.should_stop)]
-        telling = TellEnded(config.eos_token_id, lambda row, ids: tell(row, ids[start:]))
+        reporting = ReportEnded(config.eos_token_id, lambda row, ids: report(row, ids[start:]))
         output = model.generate(
             **{name: tensor.to(model.device) for name, tensor in inputs.items()},
             generation_config=config,
-            stopping_criteria=StoppingCriteriaList([*stopping, telling]),
+            stopping_criteria=StoppingCriteriaList([*stopping, reporting]),
             # transformers finds out by itself for ZeRO-3 and FSDP 2, not for an FSDP 1 model that was unwrapped.
             synced_gpus=True if in_lockstep else None,
         )

@@ -27,15 +27,15 @@ from transformers import (
 ENDED_SHARE = 0.125
 """Share of the batch that has to have ended before rows are taken out: each time the cache is copied."""
 
-_UNDERSTOOD = {
+_SUPPORTED_SETTINGS = {
     *("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"),
     *("pad_token_id", "bos_token_id", "eos_token_id", "cache_implementation"),
 }
-_NEEDED = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
+_FORWARD_ARGUMENTS = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
 
 
 def attends_fully(model: Any, arguments: set[str]) -> bool:
-    """Whether each layer sees all earlier tokens and ``forward`` takes these arguments. PEFT's adapters are no matter.
+    """Whether each layer attends to all earlier tokens and ``forward`` takes these arguments, below PEFT's adapters.
 
     Not so: sliding windows, recurrent states, PEFT's prompt learning, which puts tokens of its own in front.
     """
@@ -47,15 +47,15 @@ def attends_fully(model: Any, arguments: set[str]) -> bool:
     return kinds <= {"DynamicLayer"} and inspect.signature(model.forward).parameters.keys() >= arguments
 
 
-def understands(model: Any, generation_kwargs: dict[str, Any]) -> bool:
+def supports(model: Any, generation_kwargs: dict[str, Any]) -> bool:
     """Whether ``sample`` does for this model what ``generate`` would do with these arguments."""
     if (
         generation_kwargs.get("repetition_penalty") not in (None, 1.0)
         or generation_kwargs.get("cache_implementation")
-        or not generation_kwargs.keys() <= _UNDERSTOOD
+        or not generation_kwargs.keys() <= _SUPPORTED_SETTINGS
     ):
         return False
-    return attends_fully(model, _NEEDED)
+    return attends_fully(model, _FORWARD_ARGUMENTS)
 
 
 @torch.no_grad()
@@ -69,25 +69,27 @@ def sample(
     """Sample a completion of each of the B ``prompts`` (token ids); equal ones may come several times.
 
     Returns B lists of at most ``config.max_new_tokens`` ids, the end token included where it came. Random numbers come
-    from torch's state for the model's device. ``on_end(place, ids)`` is called as soon as a completion has its end
+    from torch's state for the model's device. ``on_end(row, ids)`` is called as soon as a completion has its end
     token, while the others go on. ``should_stop`` is asked at each token; if so, all end where they are. Without
     ``config.do_sample`` the likeliest tokens are taken.
     """
     device = model.device
-    different = list(dict.fromkeys(map(tuple, prompts)))
-    place = {prompt: i for i, prompt in enumerate(different)}
-    ids, mask = _left_padded(different, config.pad_token_id or 0, device)
+    unique = list(dict.fromkeys(map(tuple, prompts)))
+    index = {prompt: i for i, prompt in enumerate(unique)}
+    ids, mask = _left_padded(unique, config.pad_token_id or 0, device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (P, T)
     cache = DynamicCache(config=model.config)
     logits = _forward(model, ids, mask, positions, cache)
 
-    rows = torch.tensor([place[tuple(prompt)] for prompt in prompts], device=device)  # (B,)
+    rows = torch.tensor([index[tuple(prompt)] for prompt in prompts], device=device)  # (B,)
     cache.batch_select_indices(rows)
     logits, mask, position = logits[rows], mask[rows], positions[rows, -1:]
     warp = _warpers(config)
     ends = torch.as_tensor(config.eos_token_id, device=device).reshape(-1)
-    ending = set(ends.tolist())
-    running = torch.arange(len(prompts), device=device)  # which completion a row of the batch belongs to
+    end_tokens = set(ends.tolist())
+    running = torch.arange(
+        len(prompts), device=device
+    )  # the completion that each row of the shrinking batch belongs to
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     tokens: list[list[int]] = [[] for _ in prompts]
     for count in range(1, config.max_new_tokens + 1):
@@ -95,10 +97,10 @@ def sample(
             chosen = torch.multinomial(torch.softmax(warp(ids, logits.float()), dim=-1), num_samples=1)
         else:
             chosen = logits.argmax(dim=-1, keepdim=True)
-        for row, token, over in zip(running.tolist(), chosen[:, 0].tolist(), ended.tolist(), strict=True):
-            if not over:
+        for row, token, is_ended in zip(running.tolist(), chosen[:, 0].tolist(), ended.tolist(), strict=True):
+            if not is_ended:
                 tokens[row].append(token)
-                if on_end is not None and token in ending:
+                if on_end is not None and token in end_tokens:
                     on_end(row, tokens[row])
         ended |= torch.isin(chosen[:, 0], ends)
         left = len(ended) - int(ended.sum())

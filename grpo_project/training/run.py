@@ -208,7 +208,7 @@ def build_trainer(
             judge=verifier,
             reward=BY_NAME[arguments.reward],
             epoch_size=len(plan.train.problems),
-            ragged=arguments.ragged_batches,
+            padding_free=arguments.ragged_batches,
             max_resample=arguments.max_resample,
             observer=observer,
             extra_metrics=plan.source.metrics,

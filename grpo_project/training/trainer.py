@@ -24,7 +24,7 @@ from datasets import Dataset
 from grpo_project.curriculum import GroupResult
 from grpo_project.generation import generation_batch
 from grpo_project.generation.generation_batch import Batch
-from grpo_project.generation.ragged_batches import RaggedBatches
+from grpo_project.generation.padding_free import PaddingFreeBatches
 from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
 from grpo_project.training.atomic_save import AtomicSave
@@ -52,7 +52,7 @@ class Observer(Protocol):
         """After ``attempts`` redraws, the most allowed, so many of the ``groups`` are without variance."""
 
 
-class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
+class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
     """GRPO on problems with tests.
 
     Args:
@@ -63,7 +63,7 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         observer: told about each generation batch, on every rank.
         extra_metrics: what else belongs into each step's row of metrics.
         epoch_size: how many groups make an epoch.
-        ragged: generate and compute the loss without padding where the model allows; ``False`` leaves it to TRL.
+        padding_free: generate and compute the loss without padding where the model allows; ``False`` leaves it to TRL.
         max_resample: how many times groups without variance are drawn anew for one generation batch.
         components: further parts with ``state_dict`` and ``load_state_dict`` that belong into the checkpoint, by name.
         stop_request: when it is pending, training stops within the step, in a state that resumes exactly.
@@ -80,7 +80,7 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         reward: RewardFunction,
         epoch_size: int,
         observer: Observer | None = None,
-        ragged: bool = True,
+        padding_free: bool = True,
         max_resample: int = 0,
         extra_metrics: Callable[[], dict[str, float]] = dict,
         components: dict[str, Any] | None = None,
@@ -96,7 +96,7 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         self.stop_request = stop_request
         self.on_checkpoint = on_checkpoint or (lambda *_, **__: None)
         self.extra_metrics = extra_metrics
-        self.ragged = ragged
+        self.padding_free = padding_free
         self.max_resample = max_resample
         self.components = {"problem_source": problem_source, **(components or {})}
         # The loader only counts steps: its rows are empty, problems are drawn in `_roll_out`. An epoch is rounded up to
@@ -207,27 +207,6 @@ class CodeTrainer(AtomicSave, Interruptible, RaggedBatches):
         """The rows of this rank's groups at ``places``."""
         rows = [place * self.num_generations + i for place in places for i in range(self.num_generations)]
         return torch.tensor(rows, device=self.args.device)
-
-    def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
-        """TRL's loss, computed over the rows that have an advantage: the others have no part in its gradient.
-
-        TRL's metrics of this pass (entropy, clip ratios) are means over the rows that were computed.
-        """
-        if not (self.model.training and self._only_advantages_count):
-            return super()._compute_loss(model, inputs)
-        # As many on every rank, and at least one: all of them take part in gathering metrics and in the backward pass.
-        most = max(1, *gather_object([int(inputs["advantages"].count_nonzero())]))
-        rows = generation_batch.live_rows(inputs, at_least=most)
-        if len(rows) == len(inputs["advantages"]):
-            return super()._compute_loss(model, inputs)
-        kept = generation_batch.take(inputs, rows)
-        return super()._compute_loss(model, kept) * generation_batch.share_of_loss(self.loss_type, kept, inputs)
-
-    @property
-    def _only_advantages_count(self) -> bool:
-        """Whether the loss has no term that a row without advantage contributes to."""
-        more = self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0
-        return self.beta == 0.0 and not more
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """What ``--eval_strategy`` asks for is answered by the evaluation callback: TRL's own loss says nothing.

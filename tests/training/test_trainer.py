@@ -10,7 +10,7 @@ import torch
 from small_trainer import GROUP, PROBLEMS, build
 
 from grpo_project.generation import generation_batch
-from grpo_project.training.trainer import CodeTrainer
+from grpo_project.generation.padding_free import PaddingFreeBatches
 from grpo_project.verifier.verdict import Job, Verdict
 
 LOSSES = ("dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo")
@@ -33,7 +33,7 @@ def test_rows_without_advantage_change_neither_loss_nor_gradient(
         lambda _, __, kwargs: forward_rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     found = {}
-    for name, loss_of in (("ours", trainer._compute_loss), ("whole", super(CodeTrainer, trainer)._compute_loss)):
+    for name, loss_of in (("ours", trainer._compute_loss), ("whole", super(PaddingFreeBatches, trainer)._compute_loss)):
         trainer.model.zero_grad()
         loss = loss_of(trainer.model, batch)
         loss.backward()

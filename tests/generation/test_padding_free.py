@@ -21,10 +21,10 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from grpo_project.generation import shared_prompts
-from grpo_project.generation.ragged_batches import RaggedBatches, chunks_of_like_length
-from grpo_project.generation.sampling import sample, understands
-from grpo_project.generation.shared_prompts import pack
+from grpo_project.generation import packing
+from grpo_project.generation.packing import pack
+from grpo_project.generation.padding_free import PaddingFreeBatches, chunks_of_like_length
+from grpo_project.generation.sampling import sample, supports
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [20, 21], [20, 21], [40, 41, 42, 43], [5, 6, 7, 8, 9, 10, 11], [60]]
 PLAIN = {"max_new_tokens": 12, "do_sample": True, "pad_token_id": 0, "eos_token_id": [1]}
@@ -107,26 +107,26 @@ def test_a_prompt_is_read_once_and_ended_rows_leave(tiny_model: Path) -> None:
 
 def test_what_sample_does_not_understand_is_left_to_generate(tiny_model: Path) -> None:
     model = model_of(tiny_model)
-    assert understands(model, PLAIN)
+    assert supports(model, PLAIN)
     for other in (
         {"repetition_penalty": 1.1},
         {"cache_implementation": "static"},
         {"num_beams": 2},
     ):
-        assert not understands(model, PLAIN | other), other
+        assert not supports(model, PLAIN | other), other
     sliding = MistralForCausalLM(
         MistralConfig(
             vocab_size=80, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
             num_key_value_heads=2, sliding_window=4,
         )
     )  # fmt: skip
-    assert not understands(sliding, PLAIN)
+    assert not supports(sliding, PLAIN)
     with_prompt = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
-    assert not understands(with_prompt, PLAIN)
-    assert not shared_prompts.understands(with_prompt)
+    assert not supports(with_prompt, PLAIN)
+    assert not packing.supports(with_prompt)
     with_lora = get_peft_model(model_of(tiny_model), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
-    assert understands(with_lora, PLAIN)
-    assert shared_prompts.understands(with_lora)
+    assert supports(with_lora, PLAIN)
+    assert packing.supports(with_lora)
 
 
 def padded_batch(groups: int, size: int) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -142,24 +142,24 @@ def padded_batch(groups: int, size: int) -> tuple[torch.Tensor, torch.Tensor, in
 
 
 @pytest.mark.parametrize("compute_entropy", [True, False])
-@pytest.mark.parametrize("way", ["shared prompts", "by length"])
+@pytest.mark.parametrize("way", ["packed", "by length"])
 def test_log_probabilities_and_gradients_are_those_of_the_padded_batch(
     tiny_model: Path, tmp_path: Path, compute_entropy: bool, way: str
 ) -> None:
     trainer = build(tiny_model, tmp_path, set())
     ids, mask, width = padded_batch(groups=10, size=4)
     scored = mask[:, -width:].bool()
-    ours = trainer._get_per_token_logps_and_entropies if way == "shared prompts" else trainer._by_length
+    ours = trainer._get_per_token_logps_and_entropies if way == "packed" else trainer._by_length
     arguments = (trainer.model, ids, mask, width)
     found, gradients = {}, {}
     for name, compute in (
         (
             "ours",
-            lambda: ours(*arguments, *([] if way == "shared prompts" else [256]), compute_entropy=compute_entropy),
+            lambda: ours(*arguments, *([] if way == "packed" else [256]), compute_entropy=compute_entropy),
         ),
         (
             "trl",
-            lambda: super(RaggedBatches, trainer)._get_per_token_logps_and_entropies(
+            lambda: super(PaddingFreeBatches, trainer)._get_per_token_logps_and_entropies(
                 *arguments, compute_entropy=compute_entropy
             ),
         ),
