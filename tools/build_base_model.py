@@ -23,8 +23,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from grpo_project.problems.builtin.answers import unreliable_body
-from grpo_project.problems.builtin.programs import Program, draw_program
+from grpo_project.problems.builtin.programs import Program, draw_program, unreliable_body
 from grpo_project.problems.problem import LEVELS
 
 PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from grpo_project.problems.builtin.answers import unreliable_body, wrong_codes
 from grpo_project.problems.builtin.examples import draw_examples
-from grpo_project.problems.builtin.programs import Program, draw_program
+from grpo_project.problems.builtin.programs import Program, draw_program, unreliable_body, wrong_codes
 from grpo_project.problems.builtin.steps import STEPS
 from grpo_project.problems.problem import LEVELS, CallTest, Problem
 from grpo_project.problems.quickstart import builtin_problems

@@ -12,8 +12,7 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
-from grpo_project.problems.builtin.answers import wrong_codes
-from grpo_project.problems.builtin.programs import Program
+from grpo_project.problems.builtin.programs import Program, wrong_codes
 from grpo_project.problems.builtin.steps import LETTERS, LIST, NUMBER
 
 TESTS = 8

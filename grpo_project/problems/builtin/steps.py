@@ -35,11 +35,6 @@ class Step:
     constants: tuple[Constants, ...] = ()
 
     @property
-    def is_block(self) -> bool:
-        """The code is statements, not an expression."""
-        return "\n" in self.code
-
-    @property
     def name(self) -> str:
         return self.code
 

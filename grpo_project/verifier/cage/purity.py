@@ -2,7 +2,7 @@
 
 A program that defines functions, imports from a few pure modules, and names nothing else that could remember (no
 global, no attribute set, no class, no mutable default, no file, no clock) gives each call the same answer in any order.
-Whatever this check does not know is taken as able to remember, and is run a second time in another order (``exam``).
+Whatever this check does not know is taken as able to remember, and is run again in another order (``python.grader``).
 
 It looks at opcodes and names only, before the first line of the program has run: about 30 µs.
 """

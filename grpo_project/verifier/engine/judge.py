@@ -21,12 +21,17 @@ from typing import Any
 
 from grpo_project.verifier.cage import kernel, launch, wire
 from grpo_project.verifier.cage.cage import Cage, CageError
-from grpo_project.verifier.python.exam import CallExam, CheckExam, Exam, Result, SourceExam, Unusable
-from grpo_project.verifier.python.stdio import StdioExam
+from grpo_project.verifier.python.grader import CallGrader, CheckGrader, Grader, Result, SourceGrader, Unusable
+from grpo_project.verifier.python.stdio import StdioGrader
 
-KINDS: dict[str, type[Exam]] = {"call": CallExam, "assert": SourceExam, "check": CheckExam, "stdio": StdioExam}
+KINDS: dict[str, type[Grader]] = {
+    "call": CallGrader,
+    "assert": SourceGrader,
+    "check": CheckGrader,
+    "stdio": StdioGrader,
+}
 _IMPORTS_NUMPY = re.compile(r"^\s*(?:import|from)\s+numpy\b", re.MULTILINE)
-_EXAMS_KEPT = 256
+_GRADERS_KEPT = 256
 MEMORY_BYTES = 8 << 30
 """Address space of a judge. Test code that a hostile value blows up gets a ``MemoryError`` before the machine does."""
 
@@ -46,15 +51,15 @@ def serve(link: socket.socket, isolation: str) -> None:
         judge.close()
 
 
-def _hold(exam: Exam, cage: Cage, program: str) -> tuple[list[Result], float]:
+def _grade(grader: Grader, cage: Cage, program: str) -> tuple[list[Result], float]:
     """Run a program whose process was killed by a stranger once more: the second time it counts as its own doing."""
     cage.killed_by_others = False
-    first = exam.hold(cage, program)
-    return exam.hold(cage, program) if cage.killed_by_others else first
+    first = grader.grade(cage, program)
+    return grader.grade(cage, program) if cage.killed_by_others else first
 
 
 class Judge:
-    """A cage and the exams that were used last."""
+    """A cage and the graders that were used last."""
 
     def __init__(self, isolation: str) -> None:
         numpy_site = os.environ.get(launch.NUMPY_SITE)
@@ -62,18 +67,18 @@ class Judge:
             sys.path.append(numpy_site)  # for tests that import numpy, or what is installed beside it
         self._cage = Cage(isolation)
         self._numpy_cage = None if numpy_site is None else Cage(isolation, numpy_site)
-        self._exams: OrderedDict[bytes, Exam] = OrderedDict()
+        self._graders: OrderedDict[bytes, Grader] = OrderedDict()
 
     def outcome(self, key: bytes, problem: bytes, program: str) -> tuple[str, Any]:
         start = time.monotonic()
         try:
-            exam = self._exam(key, problem)
-            results, cpu_s = _hold(exam, self._cage_for(program), program)
+            grader = self._grader(key, problem)
+            results, cpu_s = _grade(grader, self._cage_for(program), program)
         except CageError as error:
             return "fault", str(error)
         except Unusable as error:
             return "unusable", str(error)
-        return "judged", (exam.weak, [result.fields() for result in results], cpu_s, time.monotonic() - start)
+        return "judged", (grader.weak, [result.fields() for result in results], cpu_s, time.monotonic() - start)
 
     def _cage_for(self, program: str) -> Cage:
         """Loading numpy takes fifty times as long as a small program: one zygote has it loaded."""
@@ -81,14 +86,14 @@ class Judge:
             return self._numpy_cage
         return self._cage
 
-    def _exam(self, key: bytes, problem: bytes) -> Exam:
-        if key not in self._exams:
+    def _grader(self, key: bytes, problem: bytes) -> Grader:
+        if key not in self._graders:
             spec = pickle.loads(problem)
-            self._exams[key] = KINDS[spec["kind"]](spec)
-            if len(self._exams) > _EXAMS_KEPT:
-                self._exams.popitem(last=False)
-        self._exams.move_to_end(key)
-        return self._exams[key]
+            self._graders[key] = KINDS[spec["kind"]](spec)
+            if len(self._graders) > _GRADERS_KEPT:
+                self._graders.popitem(last=False)
+        self._graders.move_to_end(key)
+        return self._graders[key]
 
     def start(self) -> None:
         """Start the cage now instead of with the first job, which will try again and tell if it fails."""

@@ -1,4 +1,4 @@
-"""Is a returned value the expected one? Python's ``==`` on exact built-in types, with the problem's choices."""
+"""Is a returned value, or a printed output, the expected one? With the problem's choices."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import Any
 
 from grpo_project.verifier.cage.values import Opaque
 
+FLOAT_TOLERANCE = 1e-9
+"""Absolute and relative, for numbers written with a point, unless the problem states another."""
 
-class Comparison:
-    """The choices of ``problems.problem.Comparison``, for a process that does not import it."""
+
+class Comparator:
+    """Python's ``==`` on exact built-in types, with the choices of ``problems.problem.Comparison``.
+
+    That class is not imported by the process that compares.
+    """
 
     __slots__ = ("distinguish_sequences", "float_tolerance", "nan_equal")
 
@@ -52,3 +58,35 @@ class Comparison:
             return self.nan_equal and math.isnan(left) and math.isnan(right)
         tolerance = self.float_tolerance
         return tolerance is not None and math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def same_output(expected: str, got: str, tolerance: float | None) -> bool:
+    """Line by line, blanks at the ends of lines and of the text aside; then word by word with numbers close."""
+    left, right = _lines(expected), _lines(got)
+    if left == right:
+        return True
+    if len(left) != len(right):
+        return False
+    tolerance = FLOAT_TOLERANCE if tolerance is None else tolerance
+    return all(_same_line(a, b, tolerance) for a, b in zip(left, right, strict=True))
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.replace("\r\n", "\n").rstrip().split("\n")]
+
+
+def _same_line(expected: str, got: str, tolerance: float) -> bool:
+    left, right = expected.split(), got.split()
+    return len(left) == len(right) and all(_same_word(a, b, tolerance) for a, b in zip(left, right, strict=True))
+
+
+def _same_word(expected: str, got: str, tolerance: float) -> bool:
+    if expected == got:
+        return True
+    if not any(sign in expected for sign in ".eE") or len(got) > 400:
+        return False  # whole numbers and words have to be the same
+    try:
+        left, right = float(expected), float(got)
+    except ValueError:
+        return False
+    return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)

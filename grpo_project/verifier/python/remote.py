@@ -12,7 +12,7 @@ from typing import Any
 from grpo_project.verifier.cage import values
 from grpo_project.verifier.cage.cage import CageError
 from grpo_project.verifier.cage.candidate import STEPS
-from grpo_project.verifier.python.plan import Call, Plan, blob_of, call_key
+from grpo_project.verifier.python.dry_run import Call, Prefetch, blob_of, call_key
 from grpo_project.verifier.python.session import Session, Stopped
 
 TEST_CODE_S = 10.0
@@ -23,7 +23,7 @@ class Raised(Exception):
     """The candidate raised an exception that is no built-in one."""
 
 
-class Clock:
+class Watchdog:
     """Ends this process by SIGALRM when judging takes too long, which hostile values can bring about.
 
     It runs while answers are decoded, compared, and given to the problem's own test code; not while the cage works.
@@ -35,7 +35,7 @@ class Clock:
     def __init__(self, seconds: float = TEST_CODE_S) -> None:
         self._left = seconds
 
-    def __enter__(self) -> Clock:
+    def __enter__(self) -> Watchdog:
         signal.setitimer(signal.ITIMER_REAL, max(self._left, 0.001))
         return self
 
@@ -51,26 +51,26 @@ class Clock:
             self.__enter__()
 
 
-class Unforeseen(BaseException):
-    """The plan was wrong: a call that is not in it, or an end of the program in one that no test has asked for."""
+class Mispredicted(BaseException):
+    """The dry run was wrong: a call that is not in it, or an end of the program in one that no test has asked for."""
 
 
 class Calls:
     """The calls into one session. The same call is made once: what a function returns may not depend on when."""
 
-    def __init__(self, session: Session, plan: Plan, *, final: bool) -> None:
-        """The session has been given the plan. ``final``: with no other call to follow."""
+    def __init__(self, session: Session, prefetch: Prefetch, *, final: bool) -> None:
+        """The session has been given the prefetch. ``final``: with no other call to follow."""
         self._session = session
         self._final = final
-        self._certain = plan.certain
+        self._certain = prefetch.certain
         self._answers: dict[bytes, bytes] = {}  # as they came: decoded for each use, so that no use changes the next
-        self._made: dict[bytes, Call] = dict(plan.calls)
-        self._pending = deque(plan.calls)
+        self._made: dict[bytes, Call] = dict(prefetch.calls)
+        self._pending = deque(prefetch.calls)
         self._stopped: Stopped | None = None
-        self.clock = Clock()
+        self.watchdog = Watchdog()
         self._unanswered = False
-        self.unforeseen = False
-        """The plan was wrong: the session has to be held again, without one."""
+        self.mispredicted = False
+        """The prediction was wrong: the program has to be run again, without one."""
         self.fault: CageError | None = None
         """Our own side failed. Kept, because test code may catch every exception."""
         self.stateless = False
@@ -94,7 +94,7 @@ class Calls:
         payload = self._session.ready(doing)
         if payload is None:
             try:
-                with self.clock.paused():
+                with self.watchdog.paused():
                     payload = self._session.payload(cpu_limit_s, doing)
             except CageError as fault:
                 self.fault = fault
@@ -103,7 +103,7 @@ class Calls:
         return payload
 
     def answer(self, name: str, args: tuple, kwargs: dict) -> list[Any]:
-        """The record of one call, made now unless it was made before. Raises ``Stopped`` or ``Unforeseen``."""
+        """The record of one call, made now unless it was made before. Raises ``Stopped`` or ``Mispredicted``."""
         key = call_key(name, args, kwargs)
         if key not in self._answers:
             if key not in self._made:
@@ -118,14 +118,14 @@ class Calls:
     def _ask(self, key: bytes, call: Call) -> None:
         """Send a call that was not planned, unless the program answers no more."""
         if self._final or (self._pending and not self._certain):
-            raise self._wrong_plan()
+            raise self._misprediction()
         # What is under way first: with both sides writing at once, neither would read.
         while self._pending and self._stopped is None:
             self._collect(self._pending[-1])
         if self._stopped is None:
             self._made[key] = call
             self._pending.append(key)
-            with self.clock.paused():
+            with self.watchdog.paused():
                 self._session.order({"calls": blob_of([call])})
 
     def _collect(self, key: bytes) -> None:
@@ -135,14 +135,14 @@ class Calls:
                 answer = self._payload(self._session.limits.test_cpu_s, "the call")
             except Stopped as stopped:
                 if not self._certain and self._pending[0] != key:
-                    raise self._wrong_plan() from None
+                    raise self._misprediction() from None
                 self._stopped = stopped
             else:
                 self._answers[self._pending.popleft()] = answer
 
-    def _wrong_plan(self) -> Unforeseen:
-        self.unforeseen = True
-        return Unforeseen()
+    def _misprediction(self) -> Mispredicted:
+        self.mispredicted = True
+        return Mispredicted()
 
     @property
     def stopped(self) -> Stopped | None:

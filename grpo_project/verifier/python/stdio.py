@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 
 from grpo_project.verifier.cage.cage import Cage
-from grpo_project.verifier.python.exam import Exam, Result, brief, status_of, told
+from grpo_project.verifier.python.compare import same_output
+from grpo_project.verifier.python.grader import Grader, Result, brief, status_of, told
 from grpo_project.verifier.python.remote import exception_of, record_of
 from grpo_project.verifier.python.session import Session, Stopped
 
-FLOAT_TOLERANCE = 1e-9
-"""Absolute and relative, for numbers written with a point, unless the problem states another."""
 
-
-class StdioExam(Exam):
+class StdioGrader(Grader):
     """Each distinct input is run once, in a process of its own."""
 
-    def hold(self, cage: Cage, program: str) -> tuple[list[Result], float]:
+    def grade(self, cage: Cage, program: str) -> tuple[list[Result], float]:
         runs: dict[str, tuple[Result, str]] = {}
 
         def judged(index: int) -> Result:
@@ -121,35 +118,3 @@ def _readable(text: str) -> int:
         return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY)
     finally:
         os.close(memory)
-
-
-def same_output(expected: str, got: str, tolerance: float | None) -> bool:
-    """Line by line, blanks at the ends of lines and of the text aside; then word by word with numbers close."""
-    left, right = _lines(expected), _lines(got)
-    if left == right:
-        return True
-    if len(left) != len(right):
-        return False
-    tolerance = FLOAT_TOLERANCE if tolerance is None else tolerance
-    return all(_same_line(a, b, tolerance) for a, b in zip(left, right, strict=True))
-
-
-def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.replace("\r\n", "\n").rstrip().split("\n")]
-
-
-def _same_line(expected: str, got: str, tolerance: float) -> bool:
-    left, right = expected.split(), got.split()
-    return len(left) == len(right) and all(_same_word(a, b, tolerance) for a, b in zip(left, right, strict=True))
-
-
-def _same_word(expected: str, got: str, tolerance: float) -> bool:
-    if expected == got:
-        return True
-    if not any(sign in expected for sign in ".eE") or len(got) > 400:
-        return False  # whole numbers and words have to be the same
-    try:
-        left, right = float(expected), float(got)
-    except ValueError:
-        return False
-    return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)

@@ -14,9 +14,9 @@ from grpo_project.verifier.cage.cage import Cage
 from grpo_project.verifier.cage.candidate import EVALUATE, EXECUTE
 from grpo_project.verifier.cage.limits import Limits
 from grpo_project.verifier.python.asserts import Step, looks_at_arguments, needs_objects, steps_of
-from grpo_project.verifier.python.compare import Comparison
-from grpo_project.verifier.python.plan import Call, Plan, StandIn, foresee
-from grpo_project.verifier.python.remote import Calls, Clock, Remote, Unforeseen, exception_of, result_of
+from grpo_project.verifier.python.compare import Comparator
+from grpo_project.verifier.python.dry_run import Call, Prefetch, Stub, dry_run
+from grpo_project.verifier.python.remote import Calls, Mispredicted, Remote, Watchdog, exception_of, result_of
 from grpo_project.verifier.python.session import Session, Stopped
 
 _TEXT = 200
@@ -65,32 +65,32 @@ def brief_call(name: str, args: tuple, kwargs: dict) -> str:
     return f"{name}({', '.join(shown)})"[:_TEXT]
 
 
-class Exam:
+class Grader:
     """What the kinds of tests share: one session with the candidate, and how its end counts."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.entry_point: str | None = spec["entry_point"]
         self.tests: list[tuple] = spec["tests"]
         self.limits = Limits(**spec["limits"])
-        self.comparison = Comparison(*spec["comparison"])
+        self.comparison = Comparator(*spec["comparison"])
         self.weak = False
-        self._plan = Plan(())
+        self._prefetch = Prefetch(())
         """Calls that will be made in any case, sent together with the program."""
         self._final = False
-        """The plan has all that will be asked, as far as is known."""
+        """It has all that will be asked, as far as is known."""
         self._apart = False
         """Tests make objects of their own, which are not known to be the same from one test to the next."""
         self._changes = False
         """Some test looks at what a function has made of its argument."""
         self._stop_early: bool = spec["stop_early"]
 
-    def hold(self, cage: Cage, program: str) -> tuple[list[Result], float]:
+    def grade(self, cage: Cage, program: str) -> tuple[list[Result], float]:
         """Every test's result and the CPU seconds used. Raises ``CageError`` when our side failed."""
         order = range(len(self.tests))
-        results, calls, cpu_s = self._sit(cage, program, self._plan, order, final=self._final)
-        if calls.unforeseen:
-            self._plan, self._final = Plan(()), False  # from here on, and for this program once more
-            results, calls, more_cpu_s = self._sit(cage, program, self._plan, order, final=False)
+        results, calls, cpu_s = self._grade_once(cage, program, self._prefetch, order, final=self._final)
+        if calls.mispredicted:
+            self._prefetch, self._final = Prefetch(()), False  # from here on, and for this program once more
+            results, calls, more_cpu_s = self._grade_once(cage, program, self._prefetch, order, final=False)
             cpu_s += more_cpu_s
         passed = [index for index in order if results[index].status == "passed"]
         if calls.stateless or not passed:
@@ -99,25 +99,31 @@ class Exam:
         if len(answered) < 2 and (len(passed) < 2 or not self._apart):
             return results, cpu_s
         # It may have counted the calls, or remembered them: what it passed has to pass in another order as well.
-        shuffled = Plan(another_order(answered) if len(answered) > 1 else answered)
-        again, _, more_cpu_s = self._sit(cage, program, shuffled, passed[::-1], final=self._plan.certain)
+        shuffled = Prefetch(another_order(answered) if len(answered) > 1 else answered)
+        again, _, more_cpu_s = self._grade_once(cage, program, shuffled, passed[::-1], final=self._prefetch.certain)
         for index in passed:
             if again[index].status != "passed":
                 results[index] = again[index]
                 results[index].message = f"depends on the order of the calls. {again[index].message}".rstrip()
         return results, cpu_s + more_cpu_s
 
-    def _sit(
-        self, cage: Cage, program: str, plan: Plan, tests: Sequence[int], *, final: bool
+    def _grade_once(
+        self, cage: Cage, program: str, prefetch: Prefetch, tests: Sequence[int], *, final: bool
     ) -> tuple[list[Result], Calls, float]:
         """Run the program in a process of its own and grade these tests, in this order; the others' results mean
         nothing."""
-        order = {"mode": "calls", "program": program, "calls": plan.blob, "final": final, "defines": self.entry_point}
+        order = {
+            "mode": "calls",
+            "program": program,
+            "calls": prefetch.blob,
+            "final": final,
+            "defines": self.entry_point,
+        }
         order["changes"] = self._changes
         spans: dict[int, tuple[int, int]] = {}
         with Session(cage, self.limits, order, final=final) as session:
-            calls = Calls(session, plan, final=final)
-            with calls.clock:
+            calls = Calls(session, prefetch, final=final)
+            with calls.watchdog:
                 results = self._loaded(calls) or self.each(tests, lambda index: self._timed(index, calls, spans))
         shares = session.cpu_of_records()
         for index, (first, last) in spans.items():
@@ -133,7 +139,7 @@ class Exam:
                 break
         return results
 
-    def grade(self, index: int, calls: Calls) -> Result:
+    def grade_test(self, index: int, calls: Calls) -> Result:
         """One test. May raise ``Stopped``."""
         raise NotImplementedError
 
@@ -161,10 +167,10 @@ class Exam:
         first = calls.records
         calls.begin_test()
         try:
-            result = self.grade(index, calls)
+            result = self.grade_test(index, calls)
         except Stopped as stopped:
             result = Result(stopped.status, stopped.message)
-        except Unforeseen:
+        except Mispredicted:
             result = Result("failed")  # all of it is done again
         if calls.fault is not None:
             raise calls.fault
@@ -172,7 +178,7 @@ class Exam:
         return result
 
 
-class CallExam(Exam):
+class CallGrader(Grader):
     """Call the entry point; compare what it returns, or ask the problem's checker."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -180,10 +186,10 @@ class CallExam(Exam):
         if self.entry_point is None:
             raise Unusable("tests with args need an entry_point")
         self._calls: list[Call] = [(self.entry_point, args, kwargs) for args, kwargs, _ in self.tests]
-        self._plan, self._final = Plan(self._calls), True
+        self._prefetch, self._final = Prefetch(self._calls), True
         self._checker = compiled(spec["checker"], "the checker") if spec["checker"] else None
 
-    def grade(self, index: int, calls: Calls) -> Result:
+    def grade_test(self, index: int, calls: Calls) -> Result:
         call = self._calls[index]
         expected = self.tests[index][2]
         shown = {"input": brief_call(*call), "expected": brief(expected)}
@@ -206,7 +212,7 @@ class CallExam(Exam):
             return False
 
 
-class SourceExam(Exam):
+class SourceGrader(Grader):
     """Test code of the problem's own, run outside of the cage with the candidate's functions as remote calls."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -219,21 +225,21 @@ class SourceExam(Exam):
         self._changes = any(looks_at_arguments(ast.parse(source)) for (source,) in self.tests)
         self._apart = any(steps is not None for steps in self._steps)
         found: list[Call] = []
-        self._final = all([self._foresee(index, found) for index in range(len(self.tests))])
-        self._plan = Plan(found, certain=False)
+        self._final = all([self._dry_run(index, found) for index in range(len(self.tests))])
+        self._prefetch = Prefetch(found, certain=False)
 
-    def _foresee(self, index: int, found: list[Call]) -> bool:
+    def _dry_run(self, index: int, found: list[Call]) -> bool:
         """Add the calls that a test will make; ``False`` where they can't all be known."""
         if self._steps[index] is not None:
             return False
 
         def run(code: types.CodeType) -> None:
-            namespace = self._namespace(index, lambda name: StandIn(name, found))
+            namespace = self._namespace(index, lambda name: Stub(name, found))
             random.seed(0)
             self._run(code, namespace)
 
-        with Clock():
-            return foresee(self.tests[index][0], run)
+        with Watchdog():
+            return dry_run(self.tests[index][0], run)
 
     def _split(self, source: str, classes: frozenset[str]) -> list[Step] | None:
         """The test's steps where it holds objects of the candidate's, else ``None``: it runs outside as it stands."""
@@ -243,7 +249,7 @@ class SourceExam(Exam):
             return None
         return steps_of(tree)
 
-    def grade(self, index: int, calls: Calls) -> Result:
+    def grade_test(self, index: int, calls: Calls) -> Result:
         shown = brief_source(self.tests[index][0])
         namespace = self._namespace(index, lambda name: Remote(calls, name, changes=self._changes))
         random.seed(0)
@@ -252,7 +258,7 @@ class SourceExam(Exam):
                 self._run(self._codes[index], namespace)
             for position, step in enumerate(self._steps[index] or ()):
                 self._take_step(index, position, step, calls)
-        except (Stopped, Unforeseen):
+        except (Stopped, Mispredicted):
             raise
         except Exception as error:  # noqa: BLE001 - raised by the candidate, or by the test over what it returned
             if hasattr(error, "told"):
@@ -289,7 +295,7 @@ class SourceExam(Exam):
         return namespace
 
 
-class CheckExam(SourceExam):
+class CheckGrader(SourceGrader):
     """HumanEval's form: the source defines ``check(candidate)``, which is called with the remote entry point."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -308,7 +314,7 @@ class CheckExam(SourceExam):
 
 
 def another_order(calls: list[Call]) -> list[Call]:
-    """The same calls, shuffled so that the program can't foresee it; never in the order that they had."""
+    """The same calls, shuffled so that the program can't dry_run it; never in the order that they had."""
     positions = list(range(len(calls)))
     while positions == sorted(positions):
         random.SystemRandom().shuffle(positions)

@@ -7,16 +7,16 @@ import pytest
 
 from grpo_project.problems.problem import AssertTest, CheckTest, Problem
 from grpo_project.verifier import Job, Verifier
-from grpo_project.verifier.python.exam import CheckExam, SourceExam
-from grpo_project.verifier.python.plan import Plan
+from grpo_project.verifier.python.dry_run import Prefetch
+from grpo_project.verifier.python.grader import CheckGrader, SourceGrader
 from grpo_project.verifier.python.spec import spec_of
 
 
 def planned(test):
     """(arguments of the planned calls, whether they are all) for one test."""
-    exam = CheckExam if isinstance(test, CheckTest) else SourceExam
-    held = exam(pickle.loads(spec_of(Problem("p", "", (test,), entry_point="f")).payload))
-    return [args for _, args, _ in held._plan.calls.values()], held._final
+    grader = CheckGrader if isinstance(test, CheckTest) else SourceGrader
+    held = grader(pickle.loads(spec_of(Problem("p", "", (test,), entry_point="f")).payload))
+    return [args for _, args, _ in held._prefetch.calls.values()], held._final
 
 
 def check(body):
@@ -53,7 +53,7 @@ def test_no_answer_is_planned_as_an_argument():
 
 def test_arguments_that_are_one_object_arrive_as_two():
     shared = [1]
-    [(_, (left,), _), (_, (right, _), _)] = marshal.loads(Plan([("f", (shared,), {}), ("f", (shared, 2), {})]).blob)
+    [(_, (left,), _), (_, (right, _), _)] = marshal.loads(Prefetch([("f", (shared,), {}), ("f", (shared, 2), {})]).blob)
     assert left == right
     assert left is not right
 
@@ -79,6 +79,6 @@ HANGS_ON_99 = "def f(x):\n    while x == 99: pass\n    return None if x == 1 els
 def test_a_wrong_plan_costs_no_right_program_its_pass(verifier, body):
     problem = Problem("p", "", (check(body),), entry_point="f", time_limit_s=0.3)
     right, wrong = Job(problem, HANGS_ON_99), Job(problem, "def f(x):\n    return 0\n")
-    for _ in range(2):  # with the plan, and when it has been given up
+    for _ in range(2):  # with the prefetch, and when it has been given up
         assert verifier.verify(right).solved
         assert not verifier.verify(wrong).solved

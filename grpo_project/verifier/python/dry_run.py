@@ -1,11 +1,12 @@
 """Which calls a test will make, found before there is a candidate, so that all of them can be sent ahead.
 
-A test's own code runs once with stand-ins for the candidate's functions: they write down their arguments and return a
+A test's own code runs once with stubs for the candidate's functions: they write down their arguments and return a
 value that nothing can be learned from. What holds in a test that passes is taken to hold: an ``assert`` is not judged,
 only its calls are made. A test whose course hangs on a returned value ends the search there. No value of any
-candidate's, nor an expected one that the test does not pass itself, gets into the plan.
+candidate's, nor an expected one that the test does not pass itself, gets into the prefetch.
 
-The plan is a guess as to what a test goes on to ask for (``certain`` tells): where it fails, calls are made one by one.
+The prefetch is a guess as to what a test goes on to ask for (``certain`` tells): where it fails, calls are made one by
+one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _CALLS = 2000
 _CPU_S = 1.0
 
 
-class Plan:
+class Prefetch:
     """Calls to be made in any case, each once, ready to be sent."""
 
     __slots__ = ("blob", "calls", "certain")
@@ -54,7 +55,7 @@ class TooLong(BaseException):
 
 
 class Unknown:
-    """What a stand-in returns: data can be made of it, no decision."""
+    """What a stub returns: data can be made of it, no decision."""
 
     def _unknown(self, *_args: Any, **_kwargs: Any) -> Unknown:
         return self
@@ -70,7 +71,7 @@ class Unknown:
     __str__ = __repr__ = __format__ = _no_decision
 
 
-class StandIn:
+class Stub:
     """In place of one of the candidate's functions."""
 
     def __init__(self, name: str, found: list[Call]) -> None:
@@ -88,8 +89,8 @@ class StandIn:
         return Unknown()
 
 
-def foresee(source: str, run: Callable[[Any], None]) -> bool:
-    """Find a test's calls: ``run`` executes the code that it is given, with stand-ins for the candidate's functions.
+def dry_run(source: str, run: Callable[[Any], None]) -> bool:
+    """Find a test's calls: ``run`` executes the code that it is given, with stubs for the candidate's functions.
 
     ``False`` where the search ended before the test did.
     """
