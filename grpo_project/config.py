@@ -76,7 +76,9 @@ class RunArguments:
 
     enable_curriculum: bool = _arg(True, "Walk from the easiest stage to the hardest; false: uniform sampling.")
     curriculum_config: str | None = _arg(None, "Stages, gate and sampler as a YAML or JSON file.")
-    curriculum_threshold: float | None = _arg(None, "Overrides every stage's threshold, for a quick trial (0 to 1).")
+    curriculum_threshold: float | None = _arg(
+        None, "Overrides every stage's threshold, for a quick trial (0 to below 1)."
+    )
     ragged_batches: bool = _arg(
         True, "Generate and compute the loss without padding where the model allows; false: TRL's own code."
     )
@@ -127,8 +129,8 @@ class RunArguments:
                 raise ConfigError(f"--{name} is {seconds:g}; it must be more than 0")
         if self.max_runtime is not None:
             parse_duration(self.max_runtime)
-        if self.curriculum_threshold is not None and not 0 <= self.curriculum_threshold <= 1:
-            raise ConfigError(f"--curriculum_threshold is {self.curriculum_threshold}; it must be between 0 and 1")
+        if self.curriculum_threshold is not None and not 0 <= self.curriculum_threshold < 1:
+            raise ConfigError(f"--curriculum_threshold is {self.curriculum_threshold}; it must be from 0 to below 1")
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,11 @@ def report_interruption(plan: RunPlan, outcome: Outcome, console: Console) -> in
 def print_curriculum(configuration: Configuration) -> None:
     from grpo_project.curriculum.settings import curriculum_yaml, load_curriculum
 
-    print(curriculum_yaml(load_curriculum(configuration.run.curriculum_config)), end="")
+    run = configuration.run
+    settings = load_curriculum(run.curriculum_config).overridden(run.curriculum_threshold, run.on_stall)
+    if not run.enable_curriculum:
+        print("# --enable_curriculum false: a run with these flags does not use it.")
+    print(curriculum_yaml(settings), end="")
 
 
 def set_up_logging(configuration: Configuration, console: Console) -> None:

@@ -29,8 +29,8 @@ STATE_VERSION = 2  # 1 had no pools and another learnable sampler
 class Curriculum:
     """Stages, a sampler and a gate over a set of problems.
 
-    ``threshold`` overrides those of all stages, ``on_stall`` that of the settings. ``evaluation_interval`` (optimizer
-    steps) says when an evaluation is overdue; 0 expects none, and rollouts alone decide.
+    ``threshold`` and ``on_stall`` override the settings (``CurriculumSettings.overridden``). ``evaluation_interval``
+    (optimizer steps) says when an evaluation is overdue; 0 expects none, and rollouts alone decide.
 
     Raises:
         ConfigError: no problem belongs to any stage, or the settings ask for evaluations where none is expected.
@@ -46,7 +46,7 @@ class Curriculum:
         on_stall: str | None = None,
         evaluation_interval: int = 25,
     ) -> None:
-        settings = settings or CurriculumSettings()
+        settings = (settings or CurriculumSettings()).overridden(threshold, on_stall)
         self.problems = problems
         self.settings = settings
         self.stages = settings.all_stages
@@ -56,7 +56,7 @@ class Curriculum:
         self._gate: Gate = settings.build_gate(expects_evaluations=evaluation_interval > 0)
         self._rng = Random(seed)
         self._diagnosis = Diagnosis(evaluation_interval)
-        self._progress = Progress(settings, self._pools, self._gate, self._diagnosis, threshold, on_stall)
+        self._progress = Progress(settings, self._pools, self._gate, self._diagnosis)
         self._pending: deque[Draw] = deque(maxlen=MAX_PENDING)
         self._reviews_itself = evaluation_interval == 0
         self._reviewed_at = 0
@@ -163,7 +163,7 @@ class Curriculum:
 
     @property
     def threshold(self) -> float | None:
-        """What the current stage asks for, overrides and relaxations included; None in the last stage."""
+        """What the current stage asks for, relaxations included; None in the last stage."""
         return self._progress.threshold
 
     @property

@@ -112,9 +112,13 @@ class LearnableSampler:
         place = self._places.get(problem)
         return (a, b) if place is None else (a + self._solved[place], b + self._failed[place])
 
+    def learnability(self, problem: int) -> float:
+        """The expectation of 4 p(1-p), 0 to 1: at the mean m of a + b counts, 4 m(1-m) (a+b) / (a+b+1)."""
+        a, b = self._posterior(problem)
+        return 4.0 * a * b / ((a + b) * (a + b + 1.0))
+
     def _weight(self, problem: int) -> float:
-        p = self.pass_rate(problem)
-        return float(max(self.floor, 4.0 * p * (1.0 - p)) ** 3)
+        return float(max(self.floor, self.learnability(problem)) ** 3)
 
     def _note_weight(self, stage: int, weight: float) -> None:
         new = 1.0 - self.entropy_memory

@@ -16,6 +16,10 @@ from grpo_project.curriculum.settings import CurriculumSettings
 from grpo_project.curriculum.stages import Stage
 from grpo_project.errors import ConfigError
 
+TO_GO_ON = (
+    "To go on all the same: --on_stall warn --allow_config_change (or relax, advance, another --curriculum_threshold)."
+)
+
 Action = Literal["advance", "hold", "back"]
 
 
@@ -109,8 +113,12 @@ class Stall:
         """A stage was entered, or the stall was acted on."""
         self._rates.clear()
 
+    def is_as_in(self, state: dict[str, Any], threshold: float | None) -> bool:
+        """Whether a stall that ``state`` saw would still be one: nothing that decides it is set otherwise by now."""
+        return state["threshold"] == threshold and state.get("patience", self.patience) == self.patience
+
     def state_dict(self) -> dict[str, Any]:
-        return {"rates": list(self._rates), "threshold": self._threshold}
+        return {"rates": list(self._rates), "threshold": self._threshold, "patience": self.patience}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._rates = list(state["rates"])
@@ -120,8 +128,7 @@ class Stall:
 class Progress:
     """The current stage. The gate has the evidence; this asks it, and acts.
 
-    ``pools`` says which stages have problems, or may get some; the others are skipped. ``threshold`` overrides those
-    of all stages, ``on_stall`` that of the settings.
+    ``pools`` says which stages have problems, or may get some; the others are skipped.
 
     Raises:
         ConfigError: no stage has a problem.
@@ -133,16 +140,13 @@ class Progress:
         pools: Pools,
         gate: Gate,
         diagnosis: Diagnosis,
-        threshold: float | None = None,
-        on_stall: str | None = None,
     ) -> None:
         self.settings = settings
         self.stages = settings.all_stages
         self._pools = pools
         self._gate = gate
         self._diagnosis = diagnosis
-        self._stall = Stall(on_stall or settings.on_stall, settings.patience)
-        self._threshold_override = threshold
+        self._stall = Stall(settings.on_stall, settings.patience)
         self._lowered = [0.0] * len(self.stages)  # by --on_stall relax
         self.current = self._first_stage()
         """Index of the current stage."""
@@ -157,7 +161,7 @@ class Progress:
 
     @property
     def threshold(self) -> float | None:
-        """What the current stage asks for, overrides and relaxations included; None in the last stage."""
+        """What the current stage asks for, relaxations included; None in the last stage."""
         return None if self.is_final else self._threshold_of(self.current)
 
     @property
@@ -205,7 +209,9 @@ class Progress:
         self.entered_at = state["entered_at"]
         self._lowered = list(state["lowered"])
         self.last = Decision.from_event(state["last"]) if state["last"] else None
-        self.stop_reason = state["stop_reason"]
+        # With the flags that ended the run it ends again, as it must where it was killed after this state was saved.
+        stays = self._stall.action == "stop" and self._stall.is_as_in(state["stall"], self.threshold)
+        self.stop_reason = state["stop_reason"] if stays else None
         self._stall.load_state_dict(state["stall"])
 
     def _missing(self) -> str:
@@ -255,7 +261,7 @@ class Progress:
         if action == "relax":
             self._lowered[self.current] += self._stall.relax_by
         if action == "stop":
-            self.stop_reason = f"{reason} Missing to advance: {missing}."
+            self.stop_reason = f"{reason} Missing to advance: {missing}. {TO_GO_ON}"
         return decision
 
     def _enter(self, target: int, action: Action, step: int, reason: str, missing: str, cause: str) -> Decision:
@@ -288,8 +294,7 @@ class Progress:
         return self._gate.has_fallen(index, self.stages[index], below)
 
     def _threshold_of(self, index: int) -> float:
-        own = self.stages[index].threshold
-        base = own if self._threshold_override is None else self._threshold_override
+        base = self.stages[index].threshold
         assert base is not None, "only the last stage has no threshold"
         return max(0.0, base - self._lowered[index])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,17 @@ class CurriculumSettings:
             _check_stage(stage, f"stages[{i}]", is_last=i == len(self.stages) - 1 and not self.final_mixed)
         names = [stage.name for stage in self.all_stages]
         _require(len(set(names)) == len(names), "stages", f"named {', '.join(names)}", "stages with names of their own")
+
+    def overridden(self, threshold: float | None, on_stall: str | None) -> CurriculumSettings:
+        """With ``threshold`` in place of that of every stage that has one, and with ``on_stall``; None changes nothing.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        stages = self.stages
+        if threshold is not None:
+            stages = tuple(s if s.threshold is None else replace(s, threshold=threshold) for s in stages)
+        return replace(self, stages=stages, on_stall=self.on_stall if on_stall is None else on_stall)
 
     @property
     def all_stages(self) -> tuple[Stage, ...]:

@@ -85,7 +85,7 @@ def make_plan(configuration: Configuration) -> RunPlan:
     source = problem_source(configuration, train.problems)
     check_wandb_settings(run.wandb_project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
     require_writable(output_dir)
-    notes: tuple[str, ...] = ()
+    notes = unused_flags(configuration)
     if run.overwrite_output_dir:
         if configuration.grpo.resume_from_checkpoint:
             raise ConfigError("--overwrite_output_dir and --resume_from_checkpoint exclude each other; give one")
@@ -95,7 +95,7 @@ def make_plan(configuration: Configuration) -> RunPlan:
         record = RunRecord.read(output_dir)
         if record is not None:
             require_same_data(record, train)
-            notes = continuity_notes(record, configuration)
+            notes += continuity_notes(record, configuration)
     return RunPlan(
         configuration,
         output_dir,
@@ -129,6 +129,16 @@ def problem_source(configuration: Configuration, problems: Sequence[Problem]) ->
         on_stall=run.on_stall,
         evaluation_interval=run.eval_every_n_steps,
     )
+
+
+def unused_flags(configuration: Configuration) -> tuple[str, ...]:
+    """A note on flags of the curriculum that do nothing, since there is none."""
+    run = configuration.run
+    given = {name: getattr(run, name) for name in ("curriculum_config", "curriculum_threshold", "on_stall")}
+    unused = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+    if run.enable_curriculum or not unused:
+        return ()
+    return (f"without effect, since --enable_curriculum is false: {unused}",)
 
 
 def find_model(name: str | None, flag: str = "--model_name") -> str:

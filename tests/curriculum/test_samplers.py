@@ -113,6 +113,18 @@ def test_a_group_that_scores_alike_teaches_nothing_even_at_half():
     assert drawn[0] < drawn[1] / 3
 
 
+@pytest.mark.parametrize("visits", [0, 1, 6])
+def test_learnability_is_the_expectation_under_the_posterior(visits):
+    """Not its value at the mean: what is known of an untried problem is little, so its p(1-p) is less than that."""
+    sampler = LearnableSampler(POOLS, PROBLEMS, memory=1.0)
+    for _ in range(visits):
+        sampler.observe(Draw(3, 0, False), HALF)
+    a = b = (sampler.prior + 8 * visits) / 2  # solved half of the time, predicted to be: symmetric
+    rng = Random(0)
+    drawn = [rng.betavariate(a, b) for _ in range(20_000)]
+    assert sampler.learnability(3) == pytest.approx(sum(4 * p * (1 - p) for p in drawn) / len(drawn), abs=0.01)
+
+
 def test_estimates_forget():
     sampler = visited({0: HOPELESS})
     assert sampler.pass_rate(0) < 0.02
