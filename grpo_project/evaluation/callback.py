@@ -119,6 +119,8 @@ class EnhancedInferenceCallback(TrainerCallback):
         self._own_verifier: Any = None
         self._resumed_at: int | None = None
         self._without_number: int | None = None  # the step whose evaluation failed or was abandoned
+        self.abandoned: int | None = None
+        """The step whose evaluation a stop request ended, until it is made."""
 
     def bind(self, trainer: Trainer) -> None:
         """Give the callback its trainer: needed under FSDP and DeepSpeed, and to evaluate on its evaluation set."""
@@ -139,7 +141,7 @@ class EnhancedInferenceCallback(TrainerCallback):
             return
         self._take_over_history(state)
         self._prepare(args, state, self.tokenizer or processing_class)
-        self.result = self._without_number = None
+        self.result = self._without_number = self.abandoned = None
         self._resumed_at = state.global_step
         if state.global_step == 0:
             self._evaluate("before training", args, state, control, model)
@@ -167,12 +169,14 @@ class EnhancedInferenceCallback(TrainerCallback):
         step = state.global_step
         if not self.eval_every_n_steps:
             return
-        if not self._scheduled(step, state):
+        needed = control.should_evaluate and wanted_metric(args) is not None  # by the choice of the best model
+        if not self._scheduled(step, state) and not needed:
             logger.debug("step %d: no evaluation; one is due every %d steps", step, self.eval_every_n_steps)
         elif self.history.has(step):
             logger.debug("step %d: no evaluation; this step is on record already", step)
         else:
             reason = "last step" if step >= state.max_steps else f"every {self.eval_every_n_steps} steps"
+            reason = f"the trainer needs {wanted_metric(args)}" if needed else reason
             self._evaluate(reason, args, state, control, model)
 
     def on_evaluate(
@@ -201,10 +205,14 @@ class EnhancedInferenceCallback(TrainerCallback):
             # Said aloud already. NaN is never better than the best; a missing name would end the training.
             metrics.setdefault(wanted, float("nan"))
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        early = control.should_training_stop and state.global_step < state.max_steps
-        if self.eval_every_n_steps and early and not self.history.has(state.global_step):
-            logger.debug("step %d: no evaluation; training stops early and may be resumed", state.global_step)
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """``--eval_strategy epoch``: the metric is there before the trainer chooses by it."""
+        wanted = wanted_metric(args)
+        due = self.eval_every_n_steps and control.should_evaluate and wanted is not None
+        if due and not self.history.has(state.global_step) and self._without_number != state.global_step:
+            self._evaluate(f"the trainer needs {wanted}", args, state, control, model)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._own_verifier is not None:
@@ -283,7 +291,7 @@ class EnhancedInferenceCallback(TrainerCallback):
                 self._running, lambda: self._measure(step, args, model), partial(self._warn, state, step)
             )
         except EvaluationAbandoned:
-            self._without_number = step
+            self._without_number = self.abandoned = step
             logger.info("step %d: evaluation abandoned to stop in time; the resumed run makes it", step)
             self._event(state, "evaluation_abandoned", step=step)
             return
@@ -294,6 +302,7 @@ class EnhancedInferenceCallback(TrainerCallback):
             logger.warning("step %d: NO evaluation: %s", step, error)
             self._event(state, "evaluation_failed", step=step, reason=str(error))
             return
+        self.abandoned = None
         metrics = self._keep(result, state)
         for warning in result.warnings():
             self._warn(state, step, "evaluation_suspect", warning, reason=warning)

@@ -12,13 +12,21 @@ from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
+from transformers import TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import TrainOutput
 from trl import GRPOTrainer
 
 from grpo_project.errors import CheckpointError
+from grpo_project.training.upstream import AwaitedCalls, check_hooks
 
 STATE_FILE = "grpo_state_{rank}.pt"
+
+
+def epoch_end_due(args: TrainingArguments, state: TrainerState, ended: str) -> bool:
+    """Whether the newest step was the last of an epoch whose own end, which does something, was not made."""
+    at_the_end = state.epoch is not None and state.global_step > 0 and float(state.epoch).is_integer()
+    return ended == "step" and at_the_end and "epoch" in (args.eval_strategy, args.save_strategy, args.logging_strategy)
 
 
 class ExactState(GRPOTrainer):
@@ -27,20 +35,43 @@ class ExactState(GRPOTrainer):
 
     components: dict[str, Any]
     """Parts of our own with ``state_dict`` and ``load_state_dict``, by name."""
+    resumed_from: str | None = None
+    """The checkpoint that ``train`` goes on from."""
+    ended: str = "step"
+    """Which end came last, a ``step``'s or an ``epoch``'s, see ``interruptible``."""
+    end_put_off: dict[str, Any] | None = None
+    """What that end still needs, if a stop kept it from being made."""
+    _restored = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_hooks(self)
+        self._awaited = AwaitedCalls()
 
     def train(self, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        if resume_from_checkpoint is not None and (output := self._already_finished(resume_from_checkpoint)):
-            return output
+        if resume_from_checkpoint is not None:
+            if output := self._already_finished(resume_from_checkpoint):
+                return output
+            self._awaited.expect()
+        self.resumed_from, self._restored = resume_from_checkpoint, False
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._awaited.require_all()
+        return super().training_step(*args, **kwargs)
 
     def _already_finished(self, checkpoint: str) -> TrainOutput | None:
         """A finished run stays finished: transformers would train one more step each time it is resumed."""
         state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
         max_steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
-        if state.global_step < max_steps:
+        saved = self._read_exact_state(checkpoint)
+        ends_left = saved.get("end_put_off") is not None or epoch_end_due(self.args, state, saved.get("ended", "epoch"))
+        if state.global_step < max_steps or ends_left:
             return None
         self._load_from_checkpoint(checkpoint)
         self.state = state
+        if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            self._load_best_model()
         return TrainOutput(state.global_step, float("nan"), {})
 
     def exact_state(self) -> dict[str, Any]:
@@ -55,6 +86,8 @@ class ExactState(GRPOTrainer):
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
             "train_tokens": self._total_train_tokens,
+            "ended": self.ended,
+            "end_put_off": self.end_put_off,
             "components": {name: part.state_dict() for name, part in self.components.items()},
             "logs": {
                 name: {k: list(v) for k, v in log.items()} if isinstance(log, dict) else list(log)
@@ -101,14 +134,20 @@ class ExactState(GRPOTrainer):
         self, max_steps: int, steps_per_epoch: int, epochs: float, resume_from_checkpoint: str | None, trial: Any
     ) -> tuple[int, int]:
         place = super()._init_training_state(max_steps, steps_per_epoch, epochs, resume_from_checkpoint, trial)
+        self._awaited.seen("_init_training_state")
         if resume_from_checkpoint is not None:  # before `on_train_begin`, where callbacks may use the components
-            self.load_components(self._read_exact_state(resume_from_checkpoint))
+            state = self._read_exact_state(resume_from_checkpoint)
+            self.load_components(state)
+            self.ended = state.get("ended", "epoch")  # version 0.1.0 knew neither
+            self.end_put_off = state.get("end_put_off")
         return place
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
-        if checkpoint is not None:
+        self._awaited.seen("_load_rng_state")
+        if checkpoint is not None and not self._restored:  # a second call comes after a step's end was made up for
             self.load_exact_state(self._read_exact_state(checkpoint))
+            self._restored = True
 
     def _read_exact_state(self, checkpoint: str) -> dict[str, Any]:
         file = self._exact_state_file(checkpoint)

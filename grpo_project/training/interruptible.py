@@ -1,20 +1,27 @@
-"""Stopping in the middle of a step without losing exactness.
+"""Stopping in the middle of a step, or before its end is written down, without losing exactness.
 
 Until ``optimizer.step()`` a step changes no weights, so the state at its beginning can still be saved: the random
 states and everything in ``exact_state`` are kept from there. A stop request is noticed before each forward pass (each
 token, when the model generates) and after each verdict.
+
+After ``optimizer.step()`` comes the step's end: its evaluation, then its row, the learning rate's and the best model's
+reaction to the evaluation, its checkpoint; after the last step of an epoch, the same once more for the epoch. A stop
+amid the evaluation puts this end off. What upstream needs to make it is saved, and the next start makes it before
+anything else. So it does with an epoch's end that came after the checkpoint of the epoch's last step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from grpo_project.generation.random_state import random_states, set_random_states
-from grpo_project.training.exact_state import ExactState
+from grpo_project.training.exact_state import ExactState, epoch_end_due
 from grpo_project.training.stop_request import StopRequest
 
 
@@ -26,8 +33,16 @@ class Interruptible(ExactState):
     """Stops within a step in a single process; several ranks stop together at the end of a step."""
 
     stop_request: StopRequest | None = None
-    stopped_in_step = False
+    step_end_incomplete: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether an evaluation that belongs to the step or epoch which just ended was abandoned."""
+    control: Any
+    interrupted = False
+    """Whether ``train`` left before the end that its arguments ask for, in a state that goes on exactly."""
     _before_step: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_callback(_EpochEnds(self))
 
     def check_stop(self) -> None:
         """Raise ``StopNow`` if a stop is wanted and this moment allows it."""
@@ -36,10 +51,14 @@ class Interruptible(ExactState):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         hook = self.model.register_forward_pre_hook(lambda *_: self.check_stop())
+        self.interrupted = False
         try:
-            return super().train(*args, **kwargs)
+            output = super().train(*args, **kwargs)
+            self.interrupted = self.state.global_step < self.state.max_steps
+            return output
         except StopNow:
-            return self._save_where_the_step_began()
+            self.interrupted = True
+            return self._save_and_leave()
         finally:
             hook.remove()
 
@@ -55,18 +74,60 @@ class Interruptible(ExactState):
         """What a step counts in the trainer's state before the optimizer has its turn."""
         return {"num_input_tokens_seen": self.state.num_input_tokens_seen, "total_flos": self.state.total_flos}
 
-    def _save_where_the_step_began(self) -> TrainOutput:
-        assert self._before_step is not None
-        states, exact, counters = self._before_step
-        self._before_step = None
-        self.stopped_in_step = True
-        self.model.zero_grad()
-        set_random_states(states)
-        self.load_components(exact)
-        self.load_exact_state(exact)
-        self._entropy_window_stats = None  # TRL's, gathered within a step
-        for name, value in counters.items():
-            setattr(self.state, name, value)
+    def _maybe_log_save_evaluate(
+        self,
+        tr_loss: torch.Tensor,
+        grad_norm: torch.Tensor | float | None,
+        model: Any,
+        trial: Any,
+        epoch: float,
+        ignore_keys_for_eval: list[str] | None,
+        start_time: float,
+        learning_rate: float | None = None,
+    ) -> None:
+        if self.step_end_incomplete():
+            norm = grad_norm.item() if isinstance(grad_norm, torch.Tensor) else grad_norm
+            self.end_put_off = {"grad_norm": norm, "epoch": epoch, "learning_rate": learning_rate}
+            raise StopNow
+        super()._maybe_log_save_evaluate(
+            tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate
+        )
+
+    def _run_epoch(self, model: Any, epoch: int, *args: Any, **kwargs: Any) -> None:
+        if self.resumed_from is not None and not self._restored:
+            self._make_up_ends(model, kwargs["start_time"])
+            if self.state.global_step >= self.state.max_steps:
+                self.control.should_training_stop = True
+            if self.control.should_training_stop:
+                return
+        super()._run_epoch(model, epoch, *args, **kwargs)
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> TrainOutput:
+        if self.resumed_from is not None and not self._restored:  # no epoch is left to be run
+            self._make_up_ends(self.model_wrapped, start_time)
+        return super()._finalize_training(trial, num_train_samples, start_time)
+
+    def _make_up_ends(self, model: Any, start_time: float) -> None:
+        """Make the ends that an earlier start did not get to: that of the newest step, that of its epoch."""
+        if self.end_put_off is None and not epoch_end_due(self.args, self.state, self.ended):
+            return
+        self._load_rng_state(self.resumed_from)  # upstream would do so within the epoch, which is too late
+        model.train()  # as `training_step` left it: TRL's `log` (grpo_trainer.py:3302) asks for the mode
+        put_off, self.end_put_off = self.end_put_off, None
+        if put_off is not None and self.ended == "step":
+            self.control = self.callback_handler.on_step_end(self.args, self.state, self.control)
+            self._end(model, start_time, put_off)
+        if (put_off is not None and self.ended == "epoch") or epoch_end_due(self.args, self.state, self.ended):
+            self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+            self._end(model, start_time, put_off or {"epoch": int(self.state.epoch or 1) - 1})
+
+    def _end(self, model: Any, start_time: float, left: dict[str, Any]) -> None:
+        norm, rate = left.get("grad_norm"), left.get("learning_rate")
+        self._maybe_log_save_evaluate(self._tr_loss, norm, model, None, left["epoch"], None, start_time, rate)
+
+    def _save_and_leave(self) -> TrainOutput:
+        if self._before_step is not None:
+            self._back_to_where_the_step_began()
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         saved_already = Path(self.args.output_dir, name).is_dir()  # this very state, at the end of the last step
         if self.state.global_step > 0 and not saved_already:  # before the first step there is nothing to save
@@ -74,3 +135,28 @@ class Interruptible(ExactState):
             self.callback_handler.on_save(self.args, self.state, self.control)
         self.callback_handler.on_train_end(self.args, self.state, self.control)
         return TrainOutput(self.state.global_step, float("nan"), {})
+
+    def _back_to_where_the_step_began(self) -> None:
+        assert self._before_step is not None
+        states, exact, counters = self._before_step
+        self._before_step = None
+        self.model.zero_grad()
+        set_random_states(states)
+        self.load_components(exact)
+        self.load_exact_state(exact)
+        self._entropy_window_stats = None  # TRL's, gathered within a step
+        for name, value in counters.items():
+            setattr(self.state, name, value)
+
+
+class _EpochEnds(TrainerCallback):
+    """Notes which end was made last."""
+
+    def __init__(self, trainer: ExactState) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self._trainer.ended = "step"
+
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
+        self._trainer.ended = "epoch"

@@ -91,7 +91,7 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
         finally:
             progress.stop()  # a live bar would leave a terminal without a cursor
         step = trainer.state.global_step
-        if step < trainer.state.max_steps and stop.reason:
+        if trainer.interrupted and stop.reason:
             outcome = Outcome("interrupted", step, stop.reason, stop.exit_code)
         else:
             trainer.save_model(str(plan.output_dir))
@@ -221,6 +221,7 @@ def build_trainer(
         logger.debug("the trainer could not be built", exc_info=True)
         raise ConfigError(f"{plan.model} can't be trained with these flags: {one_line(error)}") from error
     evaluation.bind(trainer)
+    trainer.step_end_incomplete = lambda: evaluation.abandoned == trainer.state.global_step
     trainer.remove_callback(transformers.PrinterCallback)  # `progress` speaks
     return trainer
 
