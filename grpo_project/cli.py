@@ -28,7 +28,7 @@ COMMANDS = {
     "verify": "run a problem file's reference solutions, or given completions, through the sandbox",
     "difficulty": "estimate each problem's difficulty for a model by sampling, and write complexity and level",
     "doctor": "check this machine: versions, accelerator, sandbox, W&B, disk",
-    "report": "draw the learning curve of one run or several",
+    "report": "a page about a run: curves, time, signal, problems, groups, failures (one HTML file, works offline)",
     "status": "how a run stands: step, evaluations, why it is in its stage, what W&B has, what went wrong",
     "sync": "upload to W&B what it does not have yet of a run directory, each step exactly once",
 }

@@ -1,0 +1,89 @@
+"""The curves of a page from the journal's rows: held-out pass rates, every metric of training, where the time goes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from grpo_project.reports.run_reader import MAIN, RunReader
+from grpo_project.reports.summary import levels_of
+from grpo_project.reports.thinning import Columns, Points, bucket_means, finite, smooth, thin
+
+MAX_CURVES = 120
+"""Of one run: who logs more metrics of their own finds the rest in the journal."""
+TIME = "time/"
+"""Prefix of the metrics that part a step's seconds: ``time/generation``, ``time/loss`` ..."""
+BESIDE_THE_STEP = ("optimizer", "save", "evaluation")
+"""Parts that TRL's ``step_time`` does not hold: it ends with the backward pass."""
+PASS_AT = re.compile(r"eval/pass@(\d+)")
+
+
+def held_out(reader: RunReader) -> dict[str, Any] | None:
+    """Pass rate with its interval, pass@k, and by level, at each evaluation; ``None`` before the first."""
+    rows = reader.evaluations
+    if not rows:
+        return None
+    last = rows[-1]
+    ks = sorted({int(match[1]) for row in rows for name in row if (match := PASS_AT.fullmatch(name))})
+    levels = list(dict.fromkeys(level for row in (last, *rows) for level in levels_of(row)))
+    return {
+        "rate": pairs(finite(rows, MAIN)),
+        "low": pairs(finite(rows, f"{MAIN}_low")),
+        "high": pairs(finite(rows, f"{MAIN}_high")),
+        "pass_at": {f"pass@{k}": pairs(finite(rows, f"eval/pass@{k}")) for k in ks},
+        "levels": {level: pairs(finite(rows, f"eval/{level}/test_pass_rate")) for level in levels},
+        "problems": last.get("eval/problems"),
+        "source": last.get("eval/source"),
+    }
+
+
+def training_curves(reader: RunReader) -> dict[str, Any]:
+    """Every numeric metric of the training rows by its name in the journal, thinned."""
+    rows = reader.training
+    names = dict.fromkeys(name for row in (*rows[:50], *rows[-50:]) for name in row)
+    found = {name: finite(rows, name) for name in names if name not in ("attempt", "step", "time", "kind")}
+    return {name: pairs(thin(points)) for name, points in list(found.items())[:MAX_CURVES] if points}
+
+
+def smoothed_reward(reader: RunReader) -> dict[str, Any]:
+    """The reward's moving mean; its window grows with the run."""
+    points = finite(reader.training, "reward")
+    window = max(5, len(points) // 50)
+    return {"window": window, "curve": pairs(thin(smooth(points, window)))}
+
+
+def time_parts(reader: RunReader) -> Columns:
+    """Seconds of a step by what they went to. Where rows part them, what is left of ``step_time`` is ``other``."""
+    parted = any(name.startswith(TIME) for row in reader.training for name in row)
+    rows = []
+    for row in reader.training:
+        if "step_time" not in row:
+            continue
+        parts = {name.removeprefix(TIME): value for name, value in row.items() if name.startswith(TIME)}
+        within = sum(value for name, value in parts.items() if name not in BESIDE_THE_STEP)
+        rows.append(
+            {"step": row["step"], **parts, "other" if parted else "whole step": max(0.0, row["step_time"] - within)}
+        )
+    names = dict.fromkeys(name for row in rows for name in row if name != "step")
+    return {name: rounded(column) for name, column in bucket_means(rows, list(names)).items()}
+
+
+def tokens_per_second(reader: RunReader) -> Points:
+    """Trained tokens a second: the growth of ``num_tokens`` over ``step_time``, within one process start."""
+    points: Points = []
+    for before, row in zip(reader.training, reader.training[1:], strict=False):
+        seconds, tokens = row.get("step_time"), row.get("num_tokens")
+        follows = before["attempt"] == row["attempt"] and before["step"] + 1 == row["step"]
+        if seconds and tokens is not None and before.get("num_tokens") is not None and follows:
+            points.append((row["step"], (tokens - before["num_tokens"]) / seconds))
+    return points
+
+
+def pairs(points: Points) -> list[list[float]]:
+    """Two lists, steps and values, as the page takes them."""
+    return [[step for step, _ in points], rounded([value for _, value in points])]
+
+
+def rounded(values: list[float]) -> list[float]:
+    """Six significant digits: a third of the bytes, and more than a chart shows."""
+    return [float(f"{value:.6g}") for value in values]
