@@ -5,8 +5,9 @@
     python benchmarks/bench_curriculum.py --unlabelled
 
 A step draws 8 problems, takes in the results of 8 groups of 8 completions and writes the metrics; an evaluation of 40
-problems is taken in every 25 steps. Medians; the sizes take turns, step by step. With ``--unlabelled`` no problem has a
-level, and all are to be sorted.
+problems is taken in every 25 steps. Medians; the sizes take turns, step by step. A snapshot is what each step takes, a
+save what a checkpoint does. With ``--unlabelled`` no problem has a level, and all are to be sorted; with ``--visited``
+so much of the set has had its results before the first step.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--visited", type=float, default=0.0, metavar="SHARE", help="problems observed beforehand")
     parser.add_argument("--unlabelled", action="store_true", help="problems without a level")
     arguments = parser.parse_args()
 
@@ -86,6 +88,8 @@ def main() -> int:
         began = time.process_time()
         curricula[size] = Curriculum(problems[size])
         starts[size] = time.process_time() - began
+        for i in range(0, int(arguments.visited * size), 1000):
+            curricula[size].observe_rollouts(0, results_of(problems[size][i : i + 1000], Random(i)))
     rng = Random(0)
     steps: dict[int, list[float]] = {size: [] for size in arguments.sizes}
     decisions: dict[int, list[float]] = {size: [] for size in arguments.sizes}
@@ -95,9 +99,12 @@ def main() -> int:
             if step % 25 == 0:
                 decisions[size].append(timed(partial(curriculum.observe_evaluation, step, 0.5, 40, RATES)))
     first = statistics.median(steps[arguments.sizes[0]])
-    table = Table("problems", "start, s", "step, ms", "ratio", "decision, ms", "snapshot, ms", "state, KB", "load, ms")
+    table = Table(
+        "problems", "start, s", "step, ms", "ratio", "decision, ms", "snapshot, ms", "save, ms", "state, KB", "load, ms"
+    )
     for size, curriculum in curricula.items():
-        snapshot = timed(curriculum.state_dict)
+        snapshot = statistics.median(timed(curriculum.snapshot) for _ in range(9))
+        save = timed(curriculum.state_dict)
         state = json.dumps(curriculum.state_dict())
         fresh = Curriculum(problems[size])
         load = timed(partial(fresh.load_state_dict, json.loads(state)))
@@ -109,10 +116,11 @@ def main() -> int:
             f"{median / first:.2f}x",
             f"{1e3 * statistics.median(decisions[size]):.1f}",
             f"{1e3 * snapshot:.2f}",
+            f"{1e3 * save:.1f}",
             f"{len(state) // 1024}",
             f"{1e3 * load:.0f}",
         )
-    Console().print(table)
+    Console(width=120).print(table)
     return 0
 
 

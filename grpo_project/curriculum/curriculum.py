@@ -65,6 +65,7 @@ class Curriculum:
         self._batch_levels: dict[str, float] = {}
         self._reported_empty: list[str] = []
         self._reported_outside = 0
+        self._snapshot: tuple[Any, Any, dict[str, Any]] | None = None
         self._report_selection(0)
 
     # Drawing
@@ -206,16 +207,43 @@ class Curriculum:
         return self._progress.explain() + alarms
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later draws and decisions depend on, as plain JSON values."""
-        version, internal, gauss = self._rng.getstate()
+        """Everything that later draws and decisions depend on, as plain JSON values. Grows with what was visited."""
         return {
             "version": STATE_VERSION,
             "names": self._names(),
             "problems": len(self.problems),
-            "rng": [version, list(internal), gauss],
-            "gate": self._gate.state_dict(),
             "pools": self._pools.state_dict(),
             "sampler": self._sampler.state_dict(),
+            **self._bounded_state(),
+        }
+
+    def snapshot(self) -> object:
+        """A point that ``restore`` can go back to, until the next one is taken.
+
+        Costs the same whatever was visited or sorted before: what grows is not copied, its changes are remembered.
+        """
+        self._snapshot = (self._pools.snapshot(), self._sampler.snapshot(), self._bounded_state())
+        return self._snapshot
+
+    def restore(self, snapshot: object) -> None:
+        """Undo everything since ``snapshot`` was taken; costs as much as what is undone.
+
+        Raises:
+            ValueError: it is not the newest one.
+        """
+        if self._snapshot is None or snapshot is not self._snapshot:
+            raise ValueError("an older snapshot: only the newest one can be gone back to")
+        pools, sampler, bounded = self._snapshot
+        self._pools.restore(pools)
+        self._sampler.restore(sampler)
+        self._load_bounded_state(bounded)
+
+    def _bounded_state(self) -> dict[str, Any]:
+        """What has a size that does not depend on how many problems were visited."""
+        version, internal, gauss = self._rng.getstate()
+        return {
+            "rng": [version, list(internal), gauss],
+            "gate": self._gate.state_dict(),
             "diagnosis": self._diagnosis.state_dict(),
             "progress": self._progress.state_dict(),
             "pending": [list(draw) for draw in self._pending],
@@ -245,11 +273,15 @@ class Curriculum:
                 f"the checkpoint's curriculum is of version {written}, this program's of {STATE_VERSION}; finish the "
                 "run with the version that began it, or start anew with another --output_dir"
             )
+        self._pools.load_state_dict(state["pools"])
+        self._sampler.load_state_dict(state["sampler"])
+        self._load_bounded_state(state)
+        self._snapshot = None
+
+    def _load_bounded_state(self, state: dict[str, Any]) -> None:
         version, internal, gauss = state["rng"]
         self._rng.setstate((version, tuple(internal), gauss))
         self._gate.load_state_dict(state["gate"])
-        self._pools.load_state_dict(state["pools"])
-        self._sampler.load_state_dict(state["sampler"])
         self._diagnosis.load_state_dict(state["diagnosis"])
         self._progress.load_state_dict(state["progress"])
         self._pending = deque((Draw(*draw) for draw in state["pending"]), maxlen=MAX_PENDING)

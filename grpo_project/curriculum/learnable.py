@@ -66,6 +66,7 @@ class LearnableSampler:
         self._learnability = [1.0] * len(pools)
         self._places: dict[int, int] = {}  # visited problem -> place in the two lists of counts
         self._solved, self._failed = array("d"), array("d")
+        self._overwritten: list[tuple[int, float, float]] | None = None  # place and counts before, since a snapshot
         self._mean_weight = [1.0] * len(pools)
         self._information = [0.0] * len(pools)  # mean of x ln x, x a candidate's chance relative to a uniform draw's
 
@@ -99,6 +100,8 @@ class LearnableSampler:
         if place == len(self._solved):
             self._solved.append(0.0)
             self._failed.append(0.0)
+        if self._overwritten is not None:
+            self._overwritten.append((place, self._solved[place], self._failed[place]))
         self._solved[place] = self.memory * self._solved[place] + outcome.size * p
         self._failed[place] = self.memory * self._failed[place] + outcome.size * (1.0 - p)
         if draw.probe:
@@ -134,22 +137,46 @@ class LearnableSampler:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "learnability": list(self._learnability),
             "visited": list(self._places),
             "solved": self._solved.tolist(),
             "failed": self._failed.tolist(),
-            "mean_weight": list(self._mean_weight),
-            "information": list(self._information),
             "model": self._model.state_dict(),
+            **self._stage_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._learnability = list(state["learnability"])
         self._places = {problem: place for place, problem in enumerate(state["visited"])}
         self._solved, self._failed = array("d", state["solved"]), array("d", state["failed"])
+        self._overwritten = None
+        self._model.load_state_dict(state["model"])
+        self._load_stage_state(state)
+
+    def snapshot(self) -> tuple[int, array[float], dict[str, Any]]:
+        self._overwritten = []
+        return len(self._places), self._model.weights[:], self._stage_state()
+
+    def restore(self, snapshot: tuple[int, array[float], dict[str, Any]]) -> None:
+        n_visited, weights, stages = snapshot
+        for place, solved, failed in reversed(self._overwritten or ()):
+            self._solved[place], self._failed[place] = solved, failed
+        self._overwritten = []
+        del self._solved[n_visited:], self._failed[n_visited:]
+        while len(self._places) > n_visited:
+            self._places.popitem()  # the newest
+        self._model.weights = weights[:]
+        self._load_stage_state(stages)
+
+    def _stage_state(self) -> dict[str, Any]:
+        return {
+            "learnability": list(self._learnability),
+            "mean_weight": list(self._mean_weight),
+            "information": list(self._information),
+        }
+
+    def _load_stage_state(self, state: dict[str, Any]) -> None:
+        self._learnability = list(state["learnability"])
         self._mean_weight = list(state["mean_weight"])
         self._information = list(state["information"])
-        self._model.load_state_dict(state["model"])
 
 
 class PassRateModel:
@@ -157,13 +184,13 @@ class PassRateModel:
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self._problems = problems
-        self._weights = array("d", bytes(8 * BUCKETS))
+        self.weights = array("d", bytes(8 * BUCKETS))
         self._features: dict[int, tuple[int, ...]] = {}
 
     def predict(self, problem: int) -> float:
         """The pass rate to be expected, between 0 and 1."""
         features = self._features_of(problem)
-        score = sum(map(self._weights.__getitem__, features)) / math.sqrt(len(features))
+        score = sum(map(self.weights.__getitem__, features)) / math.sqrt(len(features))
         return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, score))))
 
     def observe(self, problem: int, pass_rate: float) -> None:
@@ -171,7 +198,7 @@ class PassRateModel:
         features = self._features_of(problem)
         change = RATE * (pass_rate - self.predict(problem)) / math.sqrt(len(features))
         for feature in features:
-            self._weights[feature] += change
+            self.weights[feature] += change
 
     def _features_of(self, problem: int) -> tuple[int, ...]:
         if problem not in self._features:
@@ -181,13 +208,13 @@ class PassRateModel:
         return self._features[problem]
 
     def state_dict(self) -> dict[str, Any]:
-        known = [bucket for bucket, weight in enumerate(self._weights) if weight]
-        return {"buckets": known, "weights": [self._weights[bucket] for bucket in known]}
+        known = [bucket for bucket, weight in enumerate(self.weights) if weight]
+        return {"buckets": known, "weights": [self.weights[bucket] for bucket in known]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._weights = array("d", bytes(8 * BUCKETS))
+        self.weights = array("d", bytes(8 * BUCKETS))
         for bucket, weight in zip(state["buckets"], state["weights"], strict=True):
-            self._weights[bucket] = weight
+            self.weights[bucket] = weight
 
 
 def features(problem: Problem) -> tuple[int, ...]:

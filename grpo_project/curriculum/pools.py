@@ -8,8 +8,10 @@ by predictions would be judged by problems that are not its own.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -44,7 +46,7 @@ class Pools:
         for index in waiting:
             self._waits[index] = 1
         self._graded: dict[int, Problem] = {}
-        self._results: list[list[int]] = []  # [problem, solved, samples] in the order of sorting
+        self._results = array("q")  # problem, solved, samples, one after the other, in the order of sorting
         self._candidates = [sum(stage.could_select(problems[i]) for i in waiting) for stage in stages]
         self._tried = [0] * len(stages)  # of the candidates
         self._order = waiting
@@ -85,7 +87,7 @@ class Pools:
         self._waits[index] = 0
         before, after = self._problems[index], graded(self._problems[index], solved, samples)
         self._graded[index] = after
-        self._results.append([index, solved, samples])
+        self._results.extend((index, solved, samples))
         joined = False
         for i, stage in enumerate(self._stages):
             self._tried[i] += stage.could_select(before)
@@ -95,8 +97,33 @@ class Pools:
                 joined = True
         self.outside += not joined
 
+    def snapshot(self) -> tuple[int, int]:
+        """A point that ``restore`` can go back to, however much was sorted before."""
+        return len(self._results), self._position
+
+    def restore(self, snapshot: tuple[int, int]) -> None:
+        """Undo what was sorted and drawn since."""
+        n_sorted, self._position = snapshot
+        while len(self._results) > n_sorted:
+            self._undo_last()
+
+    def _undo_last(self) -> None:
+        """The inverse of ``sort``, for the newest result."""
+        index = self._results[-3]
+        del self._results[-3:]
+        before, after = self._problems[index], self._graded.pop(index)
+        self._waits[index] = 1
+        joined = False
+        for i, stage in enumerate(self._stages):
+            self._tried[i] -= stage.could_select(before)
+            if stage.selects(after) and not stage.selects(before):
+                self.of_stage[i].pop()
+                self.sizes[i] -= 1
+                joined = True
+        self.outside -= not joined
+
     def state_dict(self) -> dict[str, Any]:
-        return {"seed": self._seed, "position": self._position, "sorted": [list(result) for result in self._results]}
+        return {"seed": self._seed, "position": self._position, "sorted": self._results.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._order.sort()
@@ -108,9 +135,12 @@ class Pools:
         for index in self._order:
             self._waits[index] = 1
         self._tried = [0] * len(self._stages)
-        self._graded, self._results = {}, []
-        for index, solved, samples in state["sorted"]:
-            self.sort(index, solved, samples)
+        self._graded, self._results = {}, array("q")
+        results = state["sorted"]
+        if results and isinstance(results[0], list):  # as version 0.1.0 wrote them: one list a problem
+            results = list(chain.from_iterable(results))
+        for i in range(0, len(results), 3):
+            self.sort(*results[i : i + 3])
         self._position = state["position"]
 
     def _shuffle(self, seed: int) -> None:

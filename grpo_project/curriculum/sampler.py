@@ -60,6 +60,11 @@ class Sampler(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
+    def snapshot(self) -> Any:
+        """A point that ``restore`` can go back to, until the next one is taken. Its cost has a bound."""
+
+    def restore(self, snapshot: Any) -> None: ...
+
 
 def pick(shares: Sequence[float], rng: Random) -> int:
     """An index, drawn by its share. Never one whose share is 0."""
@@ -91,6 +96,12 @@ class StagedSampler:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+    def snapshot(self) -> None:
+        """There is no state."""
+
+    def restore(self, snapshot: None) -> None:
         pass
 
 
@@ -158,3 +169,9 @@ class BanditSampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._values = list(state["values"])
+
+    def snapshot(self) -> dict[str, Any]:
+        return self.state_dict()
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        self.load_state_dict(snapshot)

@@ -99,13 +99,22 @@ class UniformSource:
                 f"the checkpoint's curriculum is {', '.join(state['names'])} over {state['problems']} problems, this "
                 f"run has none, over {len(self.problems)}; resume with the same configuration and data"
             )
-        self._seed = state["seed"]
-        self._epoch = state["epoch"]
+        if (self._seed, self._epoch) != (state["seed"], state["epoch"]):
+            self._seed, self._epoch = state["seed"], state["epoch"]
+            self._order = self._shuffled()
         self._position = state["position"]
-        self._order = self._shuffled()
         self._evaluations = state["evaluations"]
         self._performance = state["performance"]
         self._diagnosis.load_state_dict(state["diagnosis"])
+
+    def snapshot(self) -> object:
+        """A point that ``restore`` can go back to."""
+        return self.state_dict()
+
+    def restore(self, snapshot: object) -> None:
+        """Undo everything since ``snapshot`` was taken."""
+        assert isinstance(snapshot, dict)
+        self.load_state_dict(snapshot)
 
     def _shuffled(self) -> list[int]:
         """The order of an epoch depends on the seed and the epoch alone."""

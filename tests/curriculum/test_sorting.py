@@ -231,3 +231,16 @@ def test_a_resume_between_the_draw_of_unsorted_problems_and_their_results():
     assert curriculum.observe_rollouts(6, results) == copy.observe_rollouts(6, results)
     assert curriculum.state_dict() == copy.state_dict()
     assert [p.id for p in curriculum.draw(50)] == [p.id for p in copy.draw(50)]
+
+
+def test_what_version_0_1_0_had_sorted_is_read():
+    """It wrote one list a problem."""
+    curriculum = Curriculum(UNKNOWN, seed=0)
+    run(curriculum, Blind(0, rate=0.06), 10)
+    state = curriculum.state_dict()
+    flat = state["pools"]["sorted"]
+    older = state | {"pools": state["pools"] | {"sorted": [flat[i : i + 3] for i in range(0, len(flat), 3)]}}
+    assert flat
+    copy = Curriculum(UNKNOWN, seed=1)
+    copy.load_state_dict(older)
+    assert copy.state_dict() == state
