@@ -28,8 +28,9 @@ COMMANDS = {
     "verify": "run a problem file's reference solutions, or given completions, through the sandbox",
     "difficulty": "estimate each problem's difficulty for a model by sampling, and write complexity and level",
     "doctor": "check this machine: versions, accelerator, sandbox, W&B, disk",
-    "report": "a page about a run: curves, time, signal, problems, groups, failures (one HTML file, works offline)",
+    "report": "write a page about a run, or comparing several: one HTML file; --serve keeps it up to date",
     "status": "how a run stands: step, evaluations, why it is in its stage, what W&B has, what went wrong",
+    "runs": "list the runs below a folder: state, step, pass rate with interval, model, data, age",
     "sync": "upload to W&B what it does not have yet of a run directory, each step exactly once",
 }
 

@@ -20,32 +20,38 @@ from typing import Any
 
 from grpo_project import __version__
 
-SCRIPTS = ("echarts.js", "elements.js", "charts.js", "completions.js", "page.js")
+SCRIPTS = ("echarts.js", "elements.js", "charts.js", "completions.js", "comparison.js", "page.js")
 SELF, NONE = "'self'", "'none'"
 ASSETS = resources.files("grpo_project") / "assets" / "report"
 
 
-def page_html(title: str, data: Mapping[str, Any], *, live: bool = False) -> str:
+def page_html(title: str, data: Mapping[str, Any], *, refresh_s: float | None = None) -> str:
     """The whole page.
 
     Args:
         data: ``{"runs": [...], "comparison": ... or None}``; see ``page_data`` and ``comparison``.
-        live: the page asks the server that it came from for newer data (``live``); otherwise it may call nobody.
+        refresh_s: how often the page asks the server that it came from (``live``) for newer data; ``None``: it may
+            call nobody.
     """
     scripts = [asset(name) for name in SCRIPTS]
     hashes = " ".join(f"'sha256-{digest(script)}'" for script in scripts)
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
-        f"connect-src {SELF if live else NONE}; base-uri 'none'; form-action 'none'"
+        f"connect-src {SELF if refresh_s else NONE}; base-uri 'none'; form-action 'none'"
     )
     filled = {
         "policy": escape(policy),
         "title": escape(title),
         "style": asset("page.css"),
-        "data": as_json({**data, "made": time.time(), "version": __version__, "live": live}),
+        "data": as_json(stamped(data, refresh_s)),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda place: filled[place[1]], asset("page.html"))
+
+
+def stamped(data: Mapping[str, Any], refresh_s: float | None) -> dict[str, Any]:
+    """The data with what the page says about itself."""
+    return {**data, "made": time.time(), "version": __version__, "refresh_s": refresh_s}
 
 
 def as_json(data: Any) -> str:

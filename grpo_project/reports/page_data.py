@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from grpo_project.reports import curves, headline, rollouts
+from grpo_project.reports.comparison import compare
 from grpo_project.reports.groups import CHOICE, choose, show_groups, split_into_groups
 from grpo_project.reports.problem_grid import problem_grid
 from grpo_project.reports.progress import attempts, changed_settings, missing_steps, stages
@@ -15,6 +17,13 @@ from grpo_project.reports.thinning import thin
 from grpo_project.tracking.state import sync_status
 
 MAX_EVENTS = 200
+
+
+def page_data(readers: Sequence[RunReader], *, average: bool = False) -> dict[str, Any]:
+    """One run's whole page, or several runs beside each other. Raises ``ConfigError``, see ``comparison.compare``."""
+    if len(readers) == 1 and not average:
+        return {"runs": [run_data(readers[0])], "comparison": None}
+    return {"runs": [overview(reader) for reader in readers], "comparison": compare(readers, average=average)}
 
 
 def run_data(reader: RunReader) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from recorded_run import record_run
 
 from grpo_project.cli import main
-from grpo_project.reports.page import as_json, page_html
+from grpo_project.reports.page import SCRIPTS, as_json, page_html
 
 HOSTILE = """</script><script>alert('owned')</script>{{scripts}}<!-- " ' & <img src=x onerror=alert(1)> \u2028"""
 
@@ -42,7 +42,7 @@ def test_what_a_model_wrote_cannot_leave_the_data(tmp_path: Path, capsys) -> Non
     page = target.read_text(encoding="utf-8")
     found = Elements()
     found.feed(page)
-    assert [script.get("type") for script in found.scripts] == ["application/json", None, None, None, None, None]
+    assert [script.get("type") for script in found.scripts] == ["application/json", *[None] * len(SCRIPTS)]
     assert found.fetched == []
     assert "alert('owned')</script>" not in page
     data = next(text for text in found.texts if text.startswith('{"runs"'))
@@ -54,7 +54,7 @@ def test_the_policy_names_each_script_and_lets_nothing_out() -> None:
     page = page_html("t", {"runs": [], "comparison": None})
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
     assert policy is not None
-    assert policy[1].count("sha256-") == 5
+    assert policy[1].count("sha256-") == len(SCRIPTS)
     assert "default-src &#x27;none&#x27;" in policy[1] and "connect-src &#x27;none&#x27;" in policy[1]
     assert "unsafe-inline" not in policy[1].split("style-src")[0]
     assert not re.search(r"https?://[^\"'\s]*\.(js|css|woff)", page.split('id="data"')[0])

@@ -5,7 +5,7 @@ const PALETTE = {
   light: ["#1d4ed8", "#c2410c", "#0f766e", "#a21caf", "#b45309", "#4d7c0f", "#be123c", "#0369a1", "#6d28d9", "#57534e"],
   dark: ["#8ab4ff", "#ffa25e", "#4fd1b5", "#f09bf5", "#f5c451", "#b4da60", "#ff8fa3", "#67c7f5", "#bda5ff", "#c9c2ba"],
 };
-const LEVEL_ORDER = ["foundation", "elementary", "intermediate", "advanced", "expert"];
+const LEVELS = { foundation: 2, elementary: 0, intermediate: 8, advanced: 4, expert: 6 }; // places in the palette
 const OUTCOME = {
   light: { solved: "#0f766e", mixed: "#93c5fd", hopeless: "#f08a3c", passed: "#0f766e", failed: "#f08a3c", error: "#be123c",
     timeout: "#7c3aed", memory: "#334155", wrong_format: "#94a3b8", infrastructure: "#111827" },
@@ -17,6 +17,7 @@ let theme = "light";
 const drawn = new Map(); // chart's element -> {chart, option, renderer}
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = (i) => PALETTE[theme][i % PALETTE[theme].length];
+const levelColour = (name, i) => LEVELS[name] ?? i; // a place in the palette
 const outcomeColour = (name) => OUTCOME[theme][name] || colour(7);
 
 // option: () => ECharts option, built anew for each theme. rows: () => {columns, rows} for the table.
@@ -40,7 +41,7 @@ const keyOf = (entries, box) => (entries.length < 2 ? null : el("div", { class: 
 
 const swatches = new Map();
 function swatch(paint) {
-  const node = el("i", { style: `background:${paint()}` });
+  const node = el("i", { class: "swatch", style: `background:${paint()}` });
   swatches.set(node, paint);
   return node;
 }

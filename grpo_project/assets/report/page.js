@@ -63,7 +63,7 @@ function learningSection(run) {
   const levels = held ? Object.entries(held.levels) : [];
   const more = [];
   if (levels.length > 1) more.push(linesFigure({ id: "levels", title: "By level", note: "Held-out pass rate of each level.", last, min: 0, max: 1, height: 260,
-    curves: levels.map(([name, points], i) => ({ name, points, index: LEVEL_ORDER.indexOf(name) < 0 ? i : [2, 0, 8, 4, 6][LEVEL_ORDER.indexOf(name)], more: { showSymbol: points[0].length < 25 } })) }));
+    curves: levelCurves(held.levels) }));
   if (run.attempts.length > 1) more.push(attemptsFigure(run));
   if (more.length) blocks.push(el("div", { class: more.length > 1 ? "grid2" : "" }, more));
   return section("learning-section", "Learning", "Does it learn?", null, blocks);
@@ -174,10 +174,10 @@ function render() {
   const button = el("button", { type: "button", onclick: switchTheme }, theme === "dark" ? "Light" : "Dark");
   root.replaceChildren(
     el("header", { class: "top" }, el("div", { class: "wrap" }, el("div", { class: "line" }, el("h1", {}, document.title), single ? chipOf(DATA.runs[0]) : null,
-      DATA.live ? el("span", { class: "chip good", id: "live" }, "live") : null, el("span", { class: "spacer" }), button))),
+      DATA.refresh_s ? el("span", { class: "chip good", id: "live", role: "status" }, "live") : null, el("span", { class: "spacer" }), button))),
     el("nav", { "aria-label": "Sections" }, el("div", { class: "wrap" }, links)),
     el("main", { id: "main", class: "wrap" }, blocks),
-    el("footer", {}, el("div", { class: "wrap" }, `Made ${whenText(DATA.made)} by grpo_project ${DATA.version}. Charts: Apache ECharts ${echarts.version} (Apache-2.0). This page calls nobody.`)));
+    el("footer", {}, el("div", { class: "wrap" }, `Made ${whenText(DATA.made)} by grpo_project ${DATA.version}. Charts: Apache ECharts ${echarts.version} (Apache-2.0). ${DATA.refresh_s ? "It asks the local server for news." : "This page calls nobody."}`)));
   for (const id of open) { const node = document.getElementById(id); if (node) node.open = true; }
   const picture = /^#picture=(.+)$/.exec(location.hash);
   if (picture) { document.documentElement.dataset.picture = picture[1]; root.replaceChildren(el("div", { class: "wrap" }, document.getElementById(picture[1]))); }
@@ -194,5 +194,18 @@ let beforePrint = null;
 window.addEventListener("beforeprint", () => { beforePrint = theme; setTheme("light"); while (waiting.length) { const next = waiting.shift(); if (next.box.isConnected) draw(next); } redrawAll(); });
 window.addEventListener("afterprint", () => { setTheme(beforePrint); redrawAll(); });
 
+// Served by `grpo report --serve`: ask for newer data, and draw anew when there is some.
+async function refresh() {
+  try {
+    const answer = await fetch(`data${location.search}`, { headers: { "If-None-Match": `"${DATA.revision}"` }, cache: "no-store" });
+    if (answer.status === 200) { DATA = await answer.json(); render(); }
+    else if (answer.status !== 304) throw new Error(`status ${answer.status}`);
+    say("live", "good");
+  } catch (error) { say("the server does not answer", "warn"); }
+  setTimeout(refresh, 1000 * DATA.refresh_s);
+}
+function say(text, kind) { const chip = document.getElementById("live"); if (chip) { chip.textContent = text; chip.className = `chip ${kind}`; } }
+
 setTheme(prefersDark.matches ? "dark" : "light");
 render();
+if (DATA.refresh_s) refresh();
