@@ -64,8 +64,8 @@ def runs_table(rows: list[dict[str, Any]], folder: Path) -> Table:
     """The same for people; runs are named from ``folder`` on."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("run", overflow="fold", min_width=12)
-    for name in ("state", "step", "pass rate", "model", "data", "age"):
-        table.add_column(name, justify="right" if name in ("step", "age") else "left", no_wrap=True)
+    for heading in ("state", "step", "pass rate", "model", "data", "age"):
+        table.add_column(heading, justify="right" if heading in ("step", "age") else "left", no_wrap=True)
     for row in rows:
         name = Text(os.path.relpath(row["folder"], folder))
         if "error" in row:
