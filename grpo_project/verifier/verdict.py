@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,7 +25,8 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     INFRASTRUCTURE = "infrastructure"
-    """Our fault, not the candidate's. Such a verdict never reaches a reward: ``SandboxError`` is raised instead."""
+    """Our fault, not the candidate's: nothing is known of it, and it must not become a reward. Given only to who asks
+    for it (``keep_faults``); for everybody else ``SandboxError`` is raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class Verdict:
 
     @property
     def pass_rate(self) -> float:
-        """Share of the problem's tests that passed, 0 to 1."""
+        """Share of the problem's tests that passed, 0 to 1; NaN where our own side failed, which is no 0."""
+        if self.status is Status.INFRASTRUCTURE:
+            return math.nan
         return self.passed / self.total
 
     @property
@@ -92,4 +96,7 @@ class Judge(Protocol):
     """What trainer and evaluation need of a verifier. Raises ``SandboxError`` when it can't judge."""
 
     def stream(self, jobs: Sequence[Job]) -> Iterable[Verdict]:
-        """Verdicts as they are done, told apart by ``job_id``. The work begins now, elsewhere, not with the first."""
+        """Verdicts as they are done, told apart by ``job_id``. The work begins now, elsewhere, not with the first.
+
+        A ``Verifier``'s takes ``keep_faults`` beside them: faults of ours as verdicts of status ``infrastructure``.
+        """

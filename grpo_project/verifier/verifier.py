@@ -32,6 +32,9 @@ class Verifier:
             and never ``rlimits``, which has to be named.
         cache: keep verdicts by code, tests and limits.
         stop_early: leave a candidate's other tests out once one has failed, for rewards that are all or nothing.
+        secret: with the same secret, the same program gets the same verdict from the same tests, in any process and on
+            any machine: the second order of the calls and the randomness that a program draws come from it. Keep it
+            from the model. Without one it is drawn anew.
 
     Raises:
         ConfigError: an unknown isolation level, or no worker. That the machine does not allow the level is found out,
@@ -45,6 +48,7 @@ class Verifier:
         isolation: str | None = None,
         cache: bool = True,
         stop_early: bool = False,
+        secret: bytes | None = None,
     ) -> None:
         if isolation is not None and isolation not in LEVELS:
             raise ConfigError(f"verifier isolation {isolation!r}: choose one of {', '.join(LEVELS)}")
@@ -53,6 +57,7 @@ class Verifier:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._asked = isolation
         self._stop_early = stop_early
+        self._secret = os.urandom(32) if secret is None else secret
         self._cache = Cache() if cache else None
         self._specs: OrderedDict[int, tuple[Problem, Spec]] = OrderedDict()
         self._counts = {"jobs": 0, "run": 0, "cached": 0, "duplicates": 0}
@@ -74,14 +79,21 @@ class Verifier:
         """Judge one completion. Raises ``SandboxError`` when our own side failed, ``DataError`` for unusable tests."""
         return self.verify_many([job])[0]
 
-    def verify_many(self, jobs: Sequence[Job]) -> list[Verdict]:
-        """Judge them all; the verdicts come in the order of the jobs. Raises as ``verify``."""
-        found = dict(self._batch(jobs))
+    def verify_many(self, jobs: Sequence[Job], *, secret: bytes | None = None) -> list[Verdict]:
+        """Judge them all; the verdicts come in the order of the jobs. Raises as ``verify``.
+
+        Another ``secret`` than the verifier's own shows what of a verdict is chance.
+        """
+        found = dict(self._batch(jobs, secret=secret))
         return [found[index] for index in range(len(jobs))]
 
-    def stream(self, jobs: Iterable[Job]) -> Iterator[Verdict]:
-        """Judge them all; verdicts in the order of completion. The work starts now, not with the first ``next``."""
-        batch = self._batch(list(jobs))
+    def stream(self, jobs: Iterable[Job], *, keep_faults: bool = False) -> Iterator[Verdict]:
+        """Judge them all; verdicts in the order of completion. The work starts now, not with the first ``next``.
+
+        With ``keep_faults``, a job that our own side could not judge on any attempt comes as a verdict of status
+        ``infrastructure``, of which nothing but that is known, and the others go on; else ``SandboxError`` is raised.
+        """
+        batch = self._batch(list(jobs), keep_faults=keep_faults)
         return (verdict for _, verdict in batch)
 
     async def verify_async(self, job: Job) -> Verdict:
@@ -109,10 +121,15 @@ class Verifier:
         self.close()
 
     def _after_fork(self) -> None:
-        """In a forked child: another thread of the parent may have held the lock, and the workers are the parent's."""
+        """In a forked child: other threads of the parent may have held the locks, and the workers are the parent's.
+
+        First thing in whatever takes a lock.
+        """
         if self._owner != os.getpid():
             self._owner = os.getpid()
             self._lock = threading.Lock()
+            if self._cache is not None:
+                self._cache.after_fork()
             if self._engine is not None:
                 self._engine.close()
                 self._engine = None
@@ -128,8 +145,17 @@ class Verifier:
                 weakref.finalize(self, self._engine.close)
             return self._engine
 
-    def _batch(self, jobs: Sequence[Job]) -> Batch:
-        return Batch(jobs, engine=self._running, spec=self._spec, cache=self._cache, counts=self._counts)
+    def _batch(self, jobs: Sequence[Job], *, keep_faults: bool = False, secret: bytes | None = None) -> Batch:
+        self._after_fork()
+        return Batch(
+            jobs,
+            engine=self._running,
+            spec=self._spec,
+            cache=self._cache if secret is None else None,
+            counts=self._counts,
+            secret=self._secret if secret is None else secret,
+            keep_faults=keep_faults,
+        )
 
     def _spec(self, problem: Problem) -> Spec:
         """Made once for a problem object; keyed by identity, because not every problem is hashable."""

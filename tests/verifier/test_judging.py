@@ -320,3 +320,31 @@ def test_tests_that_can_t_be_run_are_the_user_s_to_mend(verifier):
     problem = Problem("broken-7", "", (AssertTest("assert f(1) =="),), entry_point="f")
     with pytest.raises(DataError, match="broken-7"):
         verifier.verify(Job(problem, "def f(x):\n    return 1"))
+
+
+EXITS = {
+    "pytest.raises": "import pytest\nwith pytest.raises(ValueError):\n    f(-1)",
+    "SystemExit": "try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    raise SystemExit('not raised')",
+    "sys.exit": "import sys\ntry:\n    f(-1)\nexcept ValueError:\n    sys.exit(0)\nsys.exit(1)",
+    "KeyboardInterrupt": "try:\n    f(-1)\nexcept ValueError: pass\nelse:\n    raise KeyboardInterrupt",
+}
+
+
+@pytest.mark.parametrize("name", EXITS)
+def test_test_code_that_raises_what_is_no_exception_is_judged_as_it_stands(verifier, name):
+    """The judge lives on: three of its deaths would end a run."""
+    problem = Problem("p", "", (AssertTest(EXITS[name]),), entry_point="f")
+    right = "def f(x):\n    if x < 0: raise ValueError\n    return x"
+    assert verifier.verify(Job(problem, right)).solved
+    assert not verifier.verify(Job(problem, "def f(x): return x")).solved
+
+
+def test_a_test_that_exits_before_it_asks_for_anything_is_not_passed(verifier):
+    problem = Problem("p", "", (AssertTest("import sys\nsys.exit(0)\nassert f(1) == 1"),), entry_point="f")
+    assert not verifier.verify(Job(problem, "def f(x): return 1")).solved
+
+
+def test_a_checker_that_exits_is_no_pass(verifier):
+    checker = "def check(args, kwargs, got, expected):\n    raise SystemExit(0)"
+    problem = Problem("p", "", (CallTest((1,), 1),), entry_point="f", checker=checker)
+    assert verifier.verify(Job(problem, "def f(x): return x")).status == "failed"

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import dataclasses
+import math
 import os
 import pickle
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from grpo_project.errors import ConfigError, SandboxError
 from grpo_project.problems.problem import CallTest, Problem
-from grpo_project.verifier import Job, Verifier
+from grpo_project.verifier import Job, Status, Verifier
 
 TESTS = (CallTest((5, 0, 3), 3), CallTest((1, 0, 3), 1))
 PROBLEM = Problem("clip", "Clip.", TESTS, entry_point="clip", time_limit_s=1.0)
@@ -144,13 +145,54 @@ def cpu_ticks(pid):
         return 0
 
 
-def test_a_dead_server_is_an_error_and_not_a_reward_and_the_next_job_starts_another(verifier):
+SLEEPS = "import time\ndef clip(*a):\n    time.sleep(60)\n"
+
+
+def test_a_dead_server_is_started_again_and_nothing_is_lost(verifier):
+    jobs = [Job(PROBLEM, answer(number, right=number % 3 > 0)) for number in range(30)]
     server = server_of(verifier)
-    stream = verifier.stream([Job(PROBLEM, "import time\ndef clip(*a):\n    time.sleep(60)\n")])
-    os.kill(server, signal.SIGKILL)
-    with pytest.raises(SandboxError):
-        next(stream)
-    assert verifier.verify(Job(PROBLEM, answer(1))).solved
+    stream = verifier.stream(jobs)
+    verdicts = {}
+    for count, verdict in enumerate(stream):
+        verdicts[verdict.job_id] = verdict.solved
+        if count == 5:
+            os.kill(server, signal.SIGKILL)
+    assert [verdicts[job.id] for job in jobs] == [number % 3 > 0 for number in range(30)]
+
+
+def servers_killed(verifier, count):
+    """Whoever waits for a verdict meanwhile sees so many servers die."""
+    for _ in range(count):
+        deadline = time.monotonic() + 20
+        while not (servers := [pid for pid in descendants(os.getpid()) if b" engine.server " in command_of(pid)]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.3)
+        for pid in servers:
+            kill_one([pid], 0)
+        assert gone(servers)
+
+
+@pytest.mark.parametrize("keep_faults", [False, True])
+def test_a_fault_of_ours_is_never_a_reward(keep_faults):
+    """With all attempts used up it is an error, or a verdict that says so and no more; the next job is judged."""
+    problem = dataclasses.replace(PROBLEM, time_limit_s=30.0)
+    with Verifier(workers=2, cache=True) as verifier:
+        verifier.verify(Job(PROBLEM, answer(0)))
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            killing = thread.submit(servers_killed, verifier, 3)
+            stream = verifier.stream([Job(problem, SLEEPS), Job(problem, SLEEPS + "#")], keep_faults=keep_faults)
+            if keep_faults:
+                verdicts = list(stream)
+                assert [verdict.status for verdict in verdicts] == [Status.INFRASTRUCTURE] * 2
+                assert all(math.isnan(verdict.pass_rate) and not verdict.solved for verdict in verdicts)
+                assert len(verdicts[0].tests) == len(TESTS)
+            else:
+                with pytest.raises(SandboxError):
+                    next(stream)
+            killing.result()
+        assert verifier.verify(Job(PROBLEM, answer(1))).solved
+        assert verifier.verify(Job(PROBLEM, SLEEPS)).status == "timeout"  # the fault was not remembered
 
 
 def test_everything_ends_with_the_verifier():

@@ -5,13 +5,13 @@ gives values back; what they should have been is known outside only. A record th
 
 Orders (marshal, from the trusted side) and records (JSON of ``values``, one for each call, in order):
 
-    {"mode": "calls", "program": str, "defines": name or None, "calls": marshal of [(name, args, kwargs), ...],
-     "final": bool, "changes": bool}  then, unless it is final, any number of  {"calls": ...}
+    {"mode": "calls", "program": str, "seed": bytes, "defines": name or None, "final": bool, "changes": bool,
+     "calls": marshal of [(name, args, kwargs), ...]}  then, unless it is final, any number of  {"calls": ...}
         -> ["compiled", pure] and ["loaded", whether it defines the name], or
            ["raised", type names, text, line];
         -> then ["value", v] or ["raised", ...] for each call; with "changes": ["value", v, arguments after it]
            or, in place of a call, a step of a test: (EXECUTE or EVALUATE, (test, position, source), {})
-    {"mode": "program", "program": str}
+    {"mode": "program", "program": str, "seed": bytes}
         -> ["ended", exit code] or ["raised", ...]; standard input and output are the process's own
 """
 
@@ -60,13 +60,48 @@ def run() -> NoReturn:
     try:
         wire.write(LINK, b"hello")  # carries this process's credentials, before any foreign line has run
         order = marshal.loads(wire.read(LINK) or b"")
-        if "random" in order["program"]:
-            sys.modules["random"].seed()  # siblings must not share one sequence
+        _seed_randomness(order["seed"], order["program"])
         if order["mode"] == "program":
             os._exit(_run_program(order["program"]))
         _serve_calls(order)
     finally:
         os._exit(0)  # also on an exception: neither the zygote's loop nor its exit handlers are the candidate's to run
+
+
+_seed = b""
+_generator: Any = None
+
+
+def urandom(size: int, /) -> bytes:
+    """In place of ``os.urandom``: what a program draws depends on its seed, so that it is judged the same every time.
+
+    ``random.Random()``, ``secrets``, ``uuid.uuid4`` and numpy's generators end up here as well.
+    """
+    global _generator
+    if _generator is None:
+        _generator = sys.modules["random"].Random(_seed)
+    return _generator.randbytes(size)
+
+
+def replace_randomness() -> None:
+    """Once, in the zygote: ``random`` asks the system in C code, past ``os.urandom``."""
+    random: Any = sys.modules["random"]
+    seed_with = random.Random.seed
+
+    def seed(self: Any, a: Any = None, version: int = 2) -> None:
+        seed_with(self, int.from_bytes(urandom(32), "big") if a is None else a, version)
+
+    random.Random.seed = seed
+    random.seed = random._inst.seed
+
+
+def _seed_randomness(seed: bytes, program: str) -> None:
+    global _seed, _generator
+    _seed, _generator = seed, None
+    if "random" in program:  # the shared generators: a few pages to be copied
+        sys.modules["random"].seed(seed)
+        if (numpy := sys.modules.get("numpy")) is not None:
+            numpy.random.seed(int.from_bytes(seed[:4], "big"))
 
 
 def warm_up() -> None:

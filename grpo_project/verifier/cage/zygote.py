@@ -44,11 +44,13 @@ def _preload() -> None:
     # ``random`` would have itself seeded after every fork (Lib/random.py, its last lines), which takes half as long as
     # the fork: a child seeds it where its program has the word in it.
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
+    os.urandom = candidate.urandom
     try:
         for name in PRELOADED.split():
             importlib.import_module(name)
     finally:
         os.register_at_fork = register
+    candidate.replace_randomness()
 
 
 _preload()
@@ -59,7 +61,7 @@ def main(control_fd: int) -> None:
     order = marshal.loads(control.recv(1 << 16))
     if order["numpy_site"] is not None:
         sys.path.append(order["numpy_site"])
-        importlib.import_module("numpy")
+        importlib.import_module("numpy.random")
     level = order["isolation"]
     own_size = _address_space()  # there is no /proc in the cage
     try:

@@ -1,11 +1,13 @@
 """From jobs to verdicts: what is known already, what is asked twice, what has to be run.
 
-A verdict depends on the program, the tests and the limits alone, so each is run once.
+A verdict depends on the program, the tests, the limits and the run's secret alone, so each is run once, and a redone
+step gets the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,16 +23,22 @@ from grpo_project.verifier.verdict import Job, Status, TestResult, Verdict
 Key = tuple[bytes, str]
 """Hash of the tests and limits, and the program."""
 KEPT = 20_000
+ATTEMPTS = 3
+"""Servers that a batch is given to in all when they die, each with all that is still to be done."""
 
 
 class Cache:
     """Verdicts by code and tests; the newest are kept. For any number of threads.
 
-    A time-out is not kept: a machine that was stalled for once must not be remembered.
+    What the machine may be to blame for is not kept: a time-out, and a fault of ours.
     """
 
     def __init__(self) -> None:
         self._verdicts: OrderedDict[Key, Verdict] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Verdict | None:
@@ -40,7 +48,7 @@ class Cache:
             return self._verdicts.get(key)
 
     def put(self, key: Key, verdict: Verdict) -> None:
-        if verdict.status is Status.TIMEOUT:
+        if verdict.status in (Status.TIMEOUT, Status.INFRASTRUCTURE):
             return
         with self._lock:
             self._verdicts[key] = verdict
@@ -59,15 +67,24 @@ class Batch:
         spec: Callable[[Problem], Spec],
         cache: Cache | None,
         counts: dict[str, int],
+        secret: bytes,
+        keep_faults: bool = False,
     ) -> None:
-        """``engine`` is called for the first job that has to be run; ``counts`` are added to."""
+        """``engine`` is called for the first job that has to be run, and when it is gone; ``counts`` are added to.
+
+        With ``keep_faults``, a job that our own side failed has a verdict of status ``infrastructure`` instead of
+        raising ``SandboxError``.
+        """
         self._jobs = jobs
         self._start = engine
         self._spec = spec
         self._cache = cache
         self._counts = counts
+        self._secret = secret
+        self._keep_faults = keep_faults
+        self._lost = 0
         self._ready: list[tuple[int, Verdict]] = []
-        self._waiting: dict[int, Key] = {}
+        self._waiting: dict[int, tuple[Key, Spec]] = {}
         self._indexes: dict[Key, list[int]] = {}
         self._engine: Engine | None = None
         for index, job in enumerate(jobs):
@@ -91,15 +108,41 @@ class Batch:
             self._indexes[key].append(index)
         else:
             counts["run"] += 1
-            self._engine = self._engine or self._start()
-            self._waiting[self._engine.submit(spec.key, spec.payload, code, spec.stuck_s)] = key
             self._indexes[key] = [index]
+            self._run(key, spec)
+
+    def _run(self, key: Key, spec: Spec) -> None:
+        code = key[1]
+        seed = hmac.digest(self._secret, spec.key + code.encode("utf-8", "surrogatepass"), "sha256")
+        try:
+            self._engine = self._engine or self._start()
+            number = self._engine.submit(spec.key, spec.payload, code, seed, spec.stuck_s)
+        except SandboxError as error:
+            self._waiting[-1] = (key, spec)  # no number of the engine's: it goes with what else it had
+            self._engine_lost(error)
+        else:
+            self._waiting[number] = (key, spec)
+
+    def _engine_lost(self, error: SandboxError) -> None:
+        """The server died with all that it had: give it to another. Raises ``SandboxError`` when that is in vain."""
+        lost = list(self._waiting.values())
+        self._waiting.clear()
+        self._engine = None
+        self._lost += 1
+        if self._lost < ATTEMPTS:
+            for key, spec in lost:
+                self._run(key, spec)
+        elif not self._keep_faults:
+            raise error
+        else:
+            for key, _ in lost:
+                self._done(key, ("fault", str(error)))
 
     def __iter__(self) -> Iterator[tuple[int, Verdict]]:
         return self
 
     def __next__(self) -> tuple[int, Verdict]:
-        if not self._ready:
+        while not self._ready:
             self._take_one()
         return self._ready.pop()
 
@@ -107,8 +150,19 @@ class Batch:
         if not self._waiting:
             raise StopIteration
         assert self._engine is not None
-        number, outcome = self._engine.take(self._waiting)
-        key = self._waiting.pop(number)
+        try:
+            number, outcome = self._engine.take(self._waiting)
+        except SandboxError as error:
+            self._engine_lost(error)
+        else:
+            self._done(self._waiting.pop(number)[0], outcome)
+
+    def _done(self, key: Key, outcome: Outcome) -> None:
+        if outcome[0] == "fault" and not self._keep_faults:
+            raise SandboxError(
+                f"problem {self._jobs[self._indexes[key][0]].problem.id}: "
+                f"the sandbox failed on every attempt: {outcome[1]}"
+            )
         first, *others = self._indexes.pop(key)
         verdict = _verdict(self._jobs[first], key[1], outcome)
         if self._cache is not None:
@@ -133,12 +187,13 @@ def _without_code(job: Job) -> Verdict:
 
 def _verdict(job: Job, code: str, outcome: Outcome) -> Verdict:
     kind, content = outcome
-    if kind == "fault":
-        raise SandboxError(f"problem {job.problem.id}: the sandbox failed on every attempt: {content}")
     if kind == "unusable":
         raise DataError(f"problem {job.problem.id}: {content}")
     weak, cpu_s, wall_s = False, 0.0, 0.0
-    if kind == "overran":
+    if kind == "fault":
+        message = f"the sandbox failed on every attempt: {content}"
+        tests = tuple(TestResult(Status.INFRASTRUCTURE, message) for _ in job.problem.tests)
+    elif kind == "overran":
         message = "the problem's own test code did not finish judging what the program returned"
         tests = tuple(TestResult(Status.TIMEOUT, message) for _ in job.problem.tests)
     else:

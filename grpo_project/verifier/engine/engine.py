@@ -65,11 +65,11 @@ class Engine:
         """Whether this process started the server, rather than a parent that forked it."""
         return self._owner == os.getpid()
 
-    def submit(self, key: bytes, problem: bytes, program: str, stuck_s: float) -> int:
+    def submit(self, key: bytes, problem: bytes, program: str, seed: bytes, stuck_s: float) -> int:
         """Queue a job and return its number. Raises ``SandboxError`` when the server is gone."""
         with self._writing:
             self._next += 1
-            self._write((self._next, key, problem, program, stuck_s))
+            self._write((self._next, key, problem, program, seed, stuck_s))
             return self._next
 
     def cancel(self, numbers: Collection[int]) -> None:

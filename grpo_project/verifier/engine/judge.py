@@ -1,6 +1,6 @@
 """The trusted half of a worker: takes jobs, holds each candidate in its cage, compares outside of it, sends outcomes.
 
-Messages (pickle; both ends are ours): in ``(number, problem key, problem, program)``, out
+Messages (pickle; both ends are ours): in ``(number, problem key, problem, program, seed)``, out
 ``(number, kind, content)`` with kind "judged": (weak, results, CPU seconds, wall seconds), "fault": our own failure,
 "unusable": the problem's tests.
 """
@@ -45,17 +45,17 @@ def serve(link: socket.socket, isolation: str) -> None:
     try:
         judge.start()
         while (message := wire.receive(link)) is not None:
-            number, key, problem, program = pickle.loads(message)
-            wire.send(link, pickle.dumps((number, *judge.outcome(key, problem, program))))
+            number, *job = pickle.loads(message)
+            wire.send(link, pickle.dumps((number, *judge.outcome(*job))))
     finally:
         judge.close()
 
 
-def _grade(grader: Grader, cage: Cage, program: str) -> tuple[list[Result], float]:
+def _grade(grader: Grader, cage: Cage, program: str, seed: bytes) -> tuple[list[Result], float]:
     """Run a program whose process was killed by a stranger once more: the second time it counts as its own doing."""
     cage.killed_by_others = False
-    first = grader.grade(cage, program)
-    return grader.grade(cage, program) if cage.killed_by_others else first
+    first = grader.grade(cage, program, seed)
+    return grader.grade(cage, program, seed) if cage.killed_by_others else first
 
 
 class Judge:
@@ -69,11 +69,11 @@ class Judge:
         self._numpy_cage = None if numpy_site is None else Cage(isolation, numpy_site)
         self._graders: OrderedDict[bytes, Grader] = OrderedDict()
 
-    def outcome(self, key: bytes, problem: bytes, program: str) -> tuple[str, Any]:
+    def outcome(self, key: bytes, problem: bytes, program: str, seed: bytes) -> tuple[str, Any]:
         start = time.monotonic()
         try:
             grader = self._grader(key, problem)
-            results, cpu_s = _grade(grader, self._cage_for(program), program)
+            results, cpu_s = _grade(grader, self._cage_for(program), program, seed)
         except CageError as error:
             return "fault", str(error)
         except Unusable as error:

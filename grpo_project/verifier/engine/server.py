@@ -4,9 +4,10 @@ It stands between the trainer and the judges so that no thread and no fork of th
 jobs and reads outcomes. Judges are forked from here, where nothing heavy is loaded. It ends, with everything below it,
 when the trainer closes its link or is gone.
 
-Messages (pickle; both ends are ours): in ``(number, problem key, problem, program, stuck_s)`` or ``(-1, numbers)`` of
-jobs that nobody waits for; out ``(number, kind, content)`` as the judge's, ``(number, "overran", None)`` when test code
-did not finish, and once ``(-1, "ready", isolation)`` or ``(-1, "fault", text)``.
+Messages (pickle; both ends are ours): in ``(number, problem key, problem, program, seed, stuck_s)``, or
+``(-1, numbers)`` of jobs that nobody waits for; out ``(number, kind, content)`` as the judge's,
+``(number, "overran", None)`` when test code did not finish, and once ``(-1, "ready", isolation)`` or
+``(-1, "fault", text)``.
 """
 
 from __future__ import annotations

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import math
 import random
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from grpo_project.verifier.cage.cage import Cage
+from grpo_project.verifier.cage.cage import Cage, CageError
 from grpo_project.verifier.cage.candidate import EVALUATE, EXECUTE
 from grpo_project.verifier.cage.limits import Limits
 from grpo_project.verifier.python.asserts import Step, looks_at_arguments, needs_objects, steps_of
@@ -84,13 +85,16 @@ class Grader:
         """Some test looks at what a function has made of its argument."""
         self._stop_early: bool = spec["stop_early"]
 
-    def grade(self, cage: Cage, program: str) -> tuple[list[Result], float]:
-        """Every test's result and the CPU seconds used. Raises ``CageError`` when our side failed."""
+    def grade(self, cage: Cage, program: str, seed: bytes) -> tuple[list[Result], float]:
+        """Every test's result and the CPU seconds used. Raises ``CageError`` when our side failed.
+
+        ``seed`` decides what would else be chance: the same seed, the same verdict. No program can know it beforehand.
+        """
         order = range(len(self.tests))
-        results, calls, cpu_s = self._grade_once(cage, program, self._prefetch, order, final=self._final)
+        results, calls, cpu_s = self._grade_once(cage, program, seed, self._prefetch, order, final=self._final)
         if calls.mispredicted:
             self._prefetch, self._final = Prefetch(()), False  # from here on, and for this program once more
-            results, calls, more_cpu_s = self._grade_once(cage, program, self._prefetch, order, final=False)
+            results, calls, more_cpu_s = self._grade_once(cage, program, seed, self._prefetch, order, final=False)
             cpu_s += more_cpu_s
         passed = [index for index in order if results[index].status == "passed"]
         if calls.stateless or not passed:
@@ -99,8 +103,10 @@ class Grader:
         if len(answered) < 2 and (len(passed) < 2 or not self._apart):
             return results, cpu_s
         # It may have counted the calls, or remembered them: what it passed has to pass in another order as well.
-        shuffled = Prefetch(another_order(answered) if len(answered) > 1 else answered)
-        again, _, more_cpu_s = self._grade_once(cage, program, shuffled, passed[::-1], final=self._prefetch.certain)
+        shuffled = Prefetch(another_order(answered, seed) if len(answered) > 1 else answered)
+        again, _, more_cpu_s = self._grade_once(
+            cage, program, seed, shuffled, passed[::-1], final=self._prefetch.certain
+        )
         for index in passed:
             if again[index].status != "passed":
                 results[index] = again[index]
@@ -108,13 +114,14 @@ class Grader:
         return results, cpu_s + more_cpu_s
 
     def _grade_once(
-        self, cage: Cage, program: str, prefetch: Prefetch, tests: Sequence[int], *, final: bool
+        self, cage: Cage, program: str, seed: bytes, prefetch: Prefetch, tests: Sequence[int], *, final: bool
     ) -> tuple[list[Result], Calls, float]:
         """Run the program in a process of its own and grade these tests, in this order; the others' results mean
         nothing."""
         order = {
             "mode": "calls",
             "program": program,
+            "seed": candidate_seed(seed),
             "calls": prefetch.blob,
             "final": final,
             "defines": self.entry_point,
@@ -172,6 +179,10 @@ class Grader:
             result = Result(stopped.status, stopped.message)
         except Mispredicted:
             result = Result("failed")  # all of it is done again
+        except CageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever a hostile answer has brought about is a result
+            result = Result("error", f"the answer can't be judged ({type(error).__name__})")
         if calls.fault is not None:
             raise calls.fault
         spans[index] = (first, calls.records)
@@ -208,7 +219,7 @@ class CallGrader(Grader):
             namespace: dict[str, Any] = {"__name__": "checker"}
             exec(self._checker, namespace)
             return bool(namespace["check"](call[1], call[2], got, expected))
-        except Exception:  # noqa: BLE001 - a value that can't be compared (a signalling NaN) or checked is no right one
+        except BaseException:  # noqa: BLE001 - a value that can't be compared (a signalling NaN) or checked is not right
             return False
 
 
@@ -260,7 +271,10 @@ class SourceGrader(Grader):
                 self._take_step(index, position, step, calls)
         except (Stopped, Mispredicted):
             raise
-        except Exception as error:  # noqa: BLE001 - raised by the candidate, or by the test over what it returned
+        except SystemExit as stop:  # the test's own, ``unittest.main()`` say: a candidate's arrives as ``Raised``
+            if stop.code not in (None, 0) or not calls.asked:
+                return Result("failed", f"the test exited with {brief(stop.code)}", input=shown)
+        except BaseException as error:  # noqa: BLE001 - raised by the candidate, or by the test over what it returned
             if hasattr(error, "told"):
                 return Result(status_of(error), told(error), input=shown)
             if isinstance(error, AssertionError):
@@ -287,7 +301,7 @@ class SourceGrader(Grader):
         if self._given is not None and not self._names[index].isdisjoint(self._given.co_names):
             try:
                 exec(self._given, namespace)
-            except Exception as error:  # noqa: BLE001 - the data set's own code, at fault whatever it raises
+            except BaseException as error:  # noqa: BLE001 - the data set's own code, at fault whatever it raises
                 raise Unusable(f"the starter code can't be run outside of the cage: {error!r}") from None
         for name in self._names[index]:
             if name == self.entry_point or (name not in namespace and not hasattr(builtins, name)):
@@ -313,23 +327,29 @@ class CheckGrader(SourceGrader):
         namespace["check"](candidate)
 
 
-def another_order(calls: list[Call]) -> list[Call]:
-    """The same calls, shuffled so that the program can't dry_run it; never in the order that they had."""
+def candidate_seed(seed: bytes) -> bytes:
+    """What a candidate's own randomness begins with. It tells nothing of ``seed``, so nothing of the second order."""
+    return hashlib.blake2b(seed, digest_size=32, person=b"candidate").digest()
+
+
+def another_order(calls: list[Call], seed: bytes) -> list[Call]:
+    """The same calls, shuffled so that the program can't foresee it; never in the order that they had."""
     positions = list(range(len(calls)))
+    generator = random.Random(seed)
     while positions == sorted(positions):
-        random.SystemRandom().shuffle(positions)
+        generator.shuffle(positions)
     return [calls[position] for position in positions]
 
 
-def status_of(error: Exception) -> str:
+def status_of(error: BaseException) -> str:
     return "memory" if isinstance(error, MemoryError) else "error"
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     return str(getattr(error, "told", error))[:500]
 
 
-def brief_text(error: Exception) -> str:
+def brief_text(error: BaseException) -> str:
     try:
         return str(error)[:_TEXT]
     except ValueError:  # its text holds an integer of too many digits

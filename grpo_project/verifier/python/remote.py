@@ -75,6 +75,8 @@ class Calls:
         """Our own side failed. Kept, because test code may catch every exception."""
         self.stateless = False
         """The program can't carry anything from one call to the next."""
+        self.asked = False
+        """The current test has made a call."""
         self.records = 0
         """Records taken so far, in the order of ``Session.cpu_of_records``."""
 
@@ -105,6 +107,7 @@ class Calls:
     def answer(self, name: str, args: tuple, kwargs: dict) -> list[Any]:
         """The record of one call, made now unless it was made before. Raises ``Stopped`` or ``Mispredicted``."""
         key = call_key(name, args, kwargs)
+        self.asked = True
         if key not in self._answers:
             if key not in self._made:
                 self._ask(key, (name, args, kwargs))
@@ -155,6 +158,7 @@ class Calls:
         return [call for key, call in self._made.items() if key in self._answers and call[0] not in STEPS]
 
     def begin_test(self) -> None:
+        self.asked = False
         self._unanswered = False
 
     @property
@@ -200,7 +204,15 @@ def record_of(payload: bytes) -> list[Any]:
         raise Stopped("error", f"the answer can't be read ({error})") from None
     if type(record) is not list or not record or type(record[0]) is not str:
         raise Stopped("error", "the answer can't be read")
+    if record[0] == "raised" and not _tells_of_an_exception(*record[1:]):
+        raise Stopped("error", "the answer can't be read")
     return record
+
+
+def _tells_of_an_exception(names: Any = None, text: Any = None, line: Any = None, *more: Any) -> bool:
+    named = type(names) is list and all(type(name) is str for name in names)
+    # A line that is no line number: one of 5,000 digits can't even be written out (sys.set_int_max_str_digits).
+    return named and type(text) is str and type(line) is int and 0 <= line < 1 << 31 and not more
 
 
 def result_of(record: list[Any]) -> Any:
@@ -213,15 +225,15 @@ def result_of(record: list[Any]) -> Any:
     raise Stopped("error", "the answer can't be read")
 
 
-def exception_of(names: list[Any], text: str, line: int) -> Exception:
+def exception_of(names: list[str], text: str, line: int) -> Exception:
     """The nearest built-in exception of that name, so that ``except ValueError`` in a test means what it says."""
     for name in names:
-        kind = getattr(builtins, name, None) if type(name) is str else None
+        kind = getattr(builtins, name, None)
         if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ExceptionGroup):
             break
     else:
         kind = Raised
-    own = str(names[0]) if names else "exception"
+    own = names[0] if names else "exception"
     error = kind.__new__(kind)
     error.args = (text,)
     error.told = f"{own}: {text}" + (f" (line {line})" if line else "")  # type: ignore[attr-defined]

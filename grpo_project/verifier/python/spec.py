@@ -50,12 +50,14 @@ def spec_of(problem: Problem, *, stop_early: bool = False) -> Spec:
         },
     }
     try:
-        marshal.dumps(content["tests"])
+        # Not of the pickle: that says which values are one object, too, and so differs from one process to the next.
+        # Version 2 has no back references, and writes sets in one order.
+        key = hashlib.sha256(marshal.dumps(content, 2)).digest()
     except ValueError:
         raise DataError(f"problem {problem.id}: a test's args have to be built-in values") from None
     payload = pickle.dumps(content)
     runs = len(problem.tests) if kind == "stdio" else 1
-    return Spec(hashlib.sha256(payload).digest(), payload, 120 + runs * problem.time_limit_s * 100)
+    return Spec(key, payload, 120 + runs * problem.time_limit_s * 100)
 
 
 def _plain(test: Any) -> tuple:

@@ -6,7 +6,7 @@ import os
 
 from grpo_project.verifier.cage.cage import Cage
 from grpo_project.verifier.python.compare import same_output
-from grpo_project.verifier.python.grader import Grader, Result, brief, status_of, told
+from grpo_project.verifier.python.grader import Grader, Result, brief, candidate_seed, status_of, told
 from grpo_project.verifier.python.remote import exception_of, record_of
 from grpo_project.verifier.python.session import Session, Stopped
 
@@ -14,13 +14,13 @@ from grpo_project.verifier.python.session import Session, Stopped
 class StdioGrader(Grader):
     """Each distinct input is run once, in a process of its own."""
 
-    def grade(self, cage: Cage, program: str) -> tuple[list[Result], float]:
+    def grade(self, cage: Cage, program: str, seed: bytes) -> tuple[list[Result], float]:
         runs: dict[str, tuple[Result, str]] = {}
 
         def judged(index: int) -> Result:
             stdin, expected = self.tests[index]
             if stdin not in runs:
-                runs[stdin] = self._run(cage, program, stdin)
+                runs[stdin] = self._run(cage, program, candidate_seed(seed), stdin)
             return self._judge(*runs[stdin], stdin, expected)
 
         results = self.each(range(len(self.tests)), judged)
@@ -34,12 +34,12 @@ class StdioGrader(Grader):
         result.cpu_s = ran.cpu_s
         return result
 
-    def _run(self, cage: Cage, program: str, stdin: str) -> tuple[Result, str]:
+    def _run(self, cage: Cage, program: str, seed: bytes, stdin: str) -> tuple[Result, str]:
         """How one run ended ("passed": with exit code 0) and what it printed."""
         source = _readable(stdin)
         reader, writer = os.pipe()
         try:
-            order = {"mode": "program", "program": program}
+            order = {"mode": "program", "program": program, "seed": seed}
             with Session(cage, self.limits, order, (source, writer)) as session:
                 os.close(writer)
                 writer = -1
