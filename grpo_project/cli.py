@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from grpo_project import __version__
-from grpo_project.errors import InfrastructureError, UserError
+from grpo_project.errors import DiskFullError, InfrastructureError, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INFRASTRUCTURE = 70  # EX_SOFTWARE
@@ -63,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"grpo {argv[0]}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except DiskFullError as error:
+        print(f"grpo {argv[0]}: {error}", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE
     except InfrastructureError as error:
         print(f"grpo {argv[0]}: internal failure: {error}", file=sys.stderr)
         return EXIT_INFRASTRUCTURE

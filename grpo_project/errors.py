@@ -9,6 +9,7 @@ GrpoError
 └── InfrastructureError       ours to fix; loud, and never turned into a reward
     ├── SandboxError          the sandbox failed, which says nothing about the code that it should have run
     └── JournalError          the run's own record could not be written or read
+        └── DiskFullError     for want of room: exit code 70, one line, and the same command goes on
 
 Wrong, slow or hostile model output is data (a ``Verdict``), never an exception.
 """
@@ -48,3 +49,7 @@ class SandboxError(InfrastructureError):
 
 class JournalError(InfrastructureError):
     """The run's journal could not be written or read."""
+
+
+class DiskFullError(JournalError):
+    """The disk has no room for the run's record. ``str(error)`` says how much is needed and how to go on."""

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from grpo_project.errors import JournalError
+from grpo_project.record.durable import TEMPORARY, Reserve
 from grpo_project.record.shards import (
     JUDGED_COMPLETION,
-    TEMPORARY,
     read_rows,
     to_table,
     verdict_from_row,
@@ -94,10 +94,15 @@ class EvaluationStore:
         self.attempt = newest + 1 if attempt is None else attempt
 
     def write(self, step: int, records: Iterable[CompletionRecord]) -> Path:
-        """Keep one evaluation. Raises ``JournalError`` if this attempt has evaluated ``step`` already."""
+        """Keep one evaluation.
+
+        Raises:
+            JournalError: this attempt has evaluated ``step`` already, or the disk refused it (``DiskFullError``: for
+                want of room).
+        """
         path = self.folder / f"step_{step:08d}_a{self.attempt:03d}.parquet"
         rows = [{"attempt": self.attempt, "step": step, **record.to_row()} for record in records]
-        write_shard(path, to_table(rows, SCHEMA))
+        write_shard(path, to_table(rows, SCHEMA), Reserve(self.folder.parent))
         return path
 
 

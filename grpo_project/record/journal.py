@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from grpo_project.errors import JournalError
+from grpo_project.record.durable import AppendFile, Reserve
 from grpo_project.record.json_line import encode
 from grpo_project.record.run_directory import RESERVED, RunPaths, lock_run, read_attempts, read_steps
 
@@ -35,11 +36,14 @@ class Journal:
         """The highest step of a row of this attempt; -1 before the first."""
         self.after_row: Callable[[], None] | None = None
         """Called after each row; the W&B manager keeps its uploader alive with it."""
+        self._closed = False
         try:
             self.paths.journal.mkdir(parents=True, exist_ok=True)
             self._lock = lock_run(self.paths)
-            self._metrics = _AppendFile(self.paths.metrics)
-            self._events = _AppendFile(self.paths.events)
+            self._reserve = Reserve(self.paths.root)
+            self._reserve.fill()
+            self._metrics = AppendFile(self.paths.metrics, self._reserve)
+            self._events = AppendFile(self.paths.events, self._reserve)
         except OSError as error:
             raise JournalError(f"can't open the journal in {self.paths.journal}: {error}") from error
 
@@ -51,7 +55,7 @@ class Journal:
         Raises:
             TypeError: a value that can't be recorded; nothing was written.
             ValueError: a negative step.
-            JournalError: the disk refused it.
+            JournalError: the disk refused it; ``DiskFullError`` for want of room.
         """
         step = operator.index(step)
         if step < 0:
@@ -74,17 +78,21 @@ class Journal:
         Each attempt records ``started`` or ``resumed`` with the step that it goes on from (0 for a start anew): rows of
         earlier attempts beyond it no longer count.
         """
-        self._events.append(encode_event(self.attempt, name, step, fields))
+        self._events.append(encode_event(self.attempt, name, step, fields), closing=True)
 
     def flush(self) -> None:
-        """Return once everything is on the disk itself (fsync)."""
+        """Return once everything is on the disk itself (fsync). Fills the reserve again if it was used."""
+        self._reserve.fill()
         self._metrics.sync()
         self._events.sync()
 
     def close(self) -> None:
-        """Close the files. Closing twice is fine."""
-        for file in (self._metrics, self._events):
-            file.close()
+        """Close the files and give the reserve back. Closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._metrics.close()
+            self._events.close()
+            self._reserve.remove()
         self._lock.release()
 
     def __enter__(self) -> Journal:
@@ -104,47 +112,12 @@ def next_attempt(output_dir: str | os.PathLike[str]) -> int:
 
 def append_event(output_dir: str | os.PathLike[str], attempt: int, name: str, /, **fields: Any) -> None:
     """Append one event from a process that does not own the journal (the uploader)."""
-    file = _AppendFile(RunPaths(Path(output_dir)).events)
+    file = AppendFile(RunPaths(Path(output_dir)).events, Reserve(Path(output_dir)))
     try:
-        file.append(encode_event(attempt, name, None, fields))
+        file.append(encode_event(attempt, name, None, fields), closing=True)
     finally:
         file.close()
 
 
 def encode_event(attempt: int, name: str, step: int | None, fields: Mapping[str, Any]) -> bytes:
     return encode({"attempt": attempt, "step": step, "time": round(time.time(), 3), "event": name, **fields})
-
-
-class _AppendFile:
-    """A file that grows by whole lines, one ``write(2)`` each; O_APPEND keeps several writers from mixing."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        size = os.fstat(self._file).st_size
-        # A process killed in the middle of a write leaves a line without an end; the next row must not be glued to it.
-        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
-
-    def append(self, line: bytes) -> None:
-        if self._torn:
-            line = b"\n" + line
-        try:
-            written = os.write(self._file, line)
-            self._torn = written != len(line)
-        except OSError as error:
-            raise JournalError(f"can't write {self.path}: {error}") from error
-        if self._torn:  # a regular file takes less than asked for only when the disk or the quota is full
-            raise JournalError(
-                f"can't write {self.path}: only {written} of {len(line)} bytes fitted; is the disk full?"
-            )
-
-    def sync(self) -> None:
-        try:
-            os.fsync(self._file)
-        except OSError as error:
-            raise JournalError(f"can't fsync {self.path}: {error}") from error
-
-    def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1

@@ -1,4 +1,4 @@
-"""``run.json``: who this run is and what happened to it, in one small file that is always whole."""
+"""``run.json``: who this run is and what happened to it, in one small file that is always whole, without secrets."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import json
 import platform
 import subprocess
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from grpo_project import __version__
-from grpo_project.errors import CheckpointError
-from grpo_project.record.durable import write_atomically
+from grpo_project.errors import CheckpointError, JournalError
+from grpo_project.record.durable import Reserve, write_atomically
+from grpo_project.record.secrets import redact
 
 RUN_FILE = "run.json"
+SHAPE: dict[str, type] = {
+    **{"run_id": str, "status": str, "config": dict, "data": dict, "attempts": list},
+    **{"interruptions": int, "redone_steps": int},
+}
+"""What every reader counts on. More may be there."""
 VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft", "wandb", "numpy")
 
 
@@ -28,16 +35,24 @@ class RunRecord:
 
     @classmethod
     def read(cls, output_dir: Path) -> RunRecord | None:
-        """The record of an earlier start, or ``None``. Raises ``CheckpointError`` if the file is damaged."""
+        """The record of an earlier start, or ``None``.
+
+        Raises:
+            CheckpointError: the file is damaged, or is no record of a run.
+        """
         path = output_dir / RUN_FILE
         try:
-            return cls(output_dir, json.loads(path.read_text(encoding="utf-8")))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            require_shape(content, SHAPE)
+            for attempt in content["attempts"]:
+                require_shape(attempt, {}, "attempts[]")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(
-                f"{path} can't be read ({error}). Restore it, or start anew with --overwrite_output_dir"
+                f"{path} can't be read ({error}). Restore it, or start anew in another --output_dir"
             ) from error
+        return cls(output_dir, content)
 
     @classmethod
     def create(cls, output_dir: Path, config: dict[str, Any], data: dict[str, Any]) -> RunRecord:
@@ -59,6 +74,22 @@ class RunRecord:
     @property
     def run_id(self) -> str:
         return self.content["run_id"]
+
+    @property
+    def training_data(self) -> dict[str, Any]:
+        """Source, count and fingerprint of the training problems.
+
+        Raises:
+            CheckpointError: the run was not made by ``grpo train``.
+        """
+        try:
+            recorded = self.content["data"].get("train")
+            require_shape(recorded, {"source": str, "count": int, "fingerprint": str}, "data.train")
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.path} is not a run of grpo train ({error}); choose another --output_dir"
+            ) from error
+        return recorded
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
@@ -100,9 +131,34 @@ class RunRecord:
         self.write()
 
     def write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.content, indent=1, default=str) + "\n"
-        write_atomically(self.path, text.encode())
+        """
+        Raises:
+            JournalError: the disk refused it; ``DiskFullError`` for want of room.
+        """
+        # Paths and the like become texts first: a secret may stand in them too.
+        content = redact(json.loads(json.dumps(self.content, default=str)))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(content, indent=1) + "\n"
+            write_atomically(self.path, text.encode(), reserve=Reserve(self.path.parent))
+        except OSError as error:
+            raise JournalError(f"can't write {self.path}: {error}") from error
+
+
+def require_shape(value: Any, shape: Mapping[str, type], where: str = "") -> None:
+    """
+    Raises:
+        ValueError: ``value`` is no JSON object, or lacks a field of ``shape``, or has one of another type.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{where or 'it'} is not a JSON object")
+    for name, kind in shape.items():
+        found = value.get(name)
+        if not isinstance(found, kind) or isinstance(found, bool):
+            what = f"{where}.{name}" if where else name
+            raise ValueError(
+                f"{what} is {'missing' if name not in value else f'{found!r:.40}'}, not of type {kind.__name__}"
+            )
 
 
 def now() -> str:

@@ -8,18 +8,31 @@ then removed. A kill in between leaves both, and the shard counts.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from grpo_project.errors import JournalError
-from grpo_project.record.shards import JUDGED_COMPLETION, TEMPORARY, count_rows, read_rows, to_table, write_shard
+from grpo_project.record.durable import TEMPORARY, AppendFile, Reserve
+from grpo_project.record.shards import (
+    DAMAGED,
+    JUDGED_COMPLETION,
+    UNREADABLE,
+    count_rows,
+    read_rows,
+    set_aside,
+    to_table,
+    write_shard,
+)
+
+logger = logging.getLogger("grpo_project")
 
 FOLDER = "samples"
 SCHEMA = pa.schema([*JUDGED_COMPLETION, ("reward", pa.float64()), ("advantage", pa.float64())])
@@ -46,7 +59,8 @@ class SampleStore:
         self.attempt = attempt
         self.keep = keep
         self.shard_rows = min(SHARD_ROWS, max(1, keep // 8)) if keep else SHARD_ROWS
-        self._tail: BinaryIO | None = None
+        self._reserve = Reserve(Path(output_dir))
+        self._tail: AppendFile | None = None
         self._tail_rows = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -54,10 +68,12 @@ class SampleStore:
                 leftover.unlink()
         except OSError as error:
             raise JournalError(f"can't write {self.folder}: {error}") from error
+        self._number = 1 + max((n for a, n in map(_key, _every_file(self.folder)) if a == attempt), default=-1)
+        self._sealed: dict[Path, int] = {}
+        for shard in _files(self.folder, "parquet"):
+            self._count(shard)
         for tail in _files(self.folder, "jsonl"):
             self._seal(tail)
-        self._number = 1 + max((n for a, n in map(_key, _files(self.folder, "parquet")) if a == attempt), default=-1)
-        self._sealed = {path: count_rows(path) for path in _files(self.folder, "parquet")}
         self._drop_oldest()
 
     def append(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -66,7 +82,7 @@ class SampleStore:
         Rows have the columns of ``SCHEMA`` without ``attempt`` and ``step``.
 
         Raises:
-            JournalError: the disk refused them.
+            JournalError: the disk refused them; ``DiskFullError`` for want of room.
             ValueError: a row with an unknown column.
         """
         full = [{"attempt": self.attempt, "step": step, **row} for row in rows]
@@ -75,14 +91,9 @@ class SampleStore:
             raise ValueError(f"unknown columns {sorted(unknown)}; a row has {SCHEMA.names}")
         tail = self._open_tail()
         line = json.dumps(full, separators=(",", ":")).encode("ascii") + b"\n"
-        try:
-            written = tail.write(line)
-        except OSError as error:
-            raise JournalError(f"can't write {tail.name}: {error}") from error
-        if written != len(line):
-            raise JournalError(f"can't write {tail.name}: only {written} of {len(line)} bytes fitted; disk full?")
+        tail.append(line)
         self._tail_rows += len(full)
-        if self._tail_rows >= self.shard_rows or tail.tell() >= SHARD_BYTES:
+        if self._tail_rows >= self.shard_rows or tail.size >= SHARD_BYTES:
             self._close_tail()
 
     def close(self) -> None:
@@ -96,11 +107,11 @@ class SampleStore:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _open_tail(self) -> BinaryIO:
+    def _open_tail(self) -> AppendFile:
         if self._tail is None:
             path = self.folder / f"a{self.attempt:03d}_{self._number:06d}.jsonl"
             try:
-                self._tail = path.open("xb", buffering=0)
+                self._tail = AppendFile(path, self._reserve, new=True)
             except OSError as error:
                 raise JournalError(f"can't write {path}: {error}") from error
             self._number += 1
@@ -109,27 +120,43 @@ class SampleStore:
     def _close_tail(self) -> None:
         assert self._tail is not None
         self._tail.close()
-        path = Path(self._tail.name)
+        path = self._tail.path
         self._tail, self._tail_rows = None, 0
-        shard = self._seal(path)
-        if shard is not None:
-            self._sealed[shard] = count_rows(shard)
+        self._seal(path)
         self._drop_oldest()
 
-    def _seal(self, tail: Path) -> Path | None:
-        """Turn a finished tail into a shard; a tail whose shard is there already, or that is empty, just goes."""
+    def _seal(self, tail: Path) -> None:
+        """Turn a finished tail into a shard; a tail whose shard is there already, or that is empty, just goes.
+
+        Nothing is lost where that fails: the rows are in the tail, and the next start tries again.
+        """
         shard = tail.with_suffix(".parquet")
-        if not shard.exists() and (rows := list(_tail_rows(tail))):
-            write_shard(shard, to_table(rows, SCHEMA))
-        tail.unlink()
-        return shard if shard.exists() else None
+        try:
+            if shard not in self._sealed:
+                table, fault = _tail_table(tail)
+                if len(table):
+                    write_shard(shard, table)
+                    self._count(shard)
+                if fault is not None:
+                    set_aside(tail, fault)
+                    return
+            tail.unlink()
+        except (OSError, JournalError) as error:
+            logger.warning("%s is not made into a shard yet: %s", tail, error)
+
+    def _count(self, shard: Path) -> None:
+        """Take a shard into the account; one that can't be read goes aside, and its tail counts again."""
+        try:
+            self._sealed[shard] = count_rows(shard)
+        except JournalError as error:
+            set_aside(shard, str(error))
 
     def _drop_oldest(self) -> None:
         while self.keep and len(self._sealed) > 1:
             oldest = min(self._sealed, key=_key)
             if sum(self._sealed.values()) - self._sealed[oldest] < self.keep:
                 return
-            oldest.unlink()
+            oldest.unlink(missing_ok=True)
             del self._sealed[oldest]
 
 
@@ -147,22 +174,45 @@ def read_samples(
             are not loaded.
         columns: only these, beside attempt and step.
 
-    Raises:
-        JournalError: a shard is damaged.
+    What can't be read is passed over with a warning that names it.
     """
     folder = Path(output_dir) / FOLDER
     shards = _files(folder, "parquet")
     sealed = {path.stem for path in shards}
-    tails = [to_table(_tail_rows(tail), SCHEMA) for tail in _files(folder, "jsonl") if tail.stem not in sealed]
+    tails = []
+    for tail in _files(folder, "jsonl"):
+        if tail.stem not in sealed:
+            table, fault = _tail_table(tail)
+            tails.append(table)
+            if fault is not None:
+                logger.warning("%s can't be read in full: %.200s", tail, fault)
     return read_rows(output_dir, shards, tails, SCHEMA, only_canonical=only_canonical, where=where, columns=columns)
 
 
-def _tail_rows(tail: Path) -> Iterator[dict[str, Any]]:
-    """The rows of the whole lines; a torn last line is the step that a kill interrupted."""
+def _tail_table(tail: Path) -> tuple[pa.Table, str | None]:
+    """The rows of the whole lines, and why some of them could not be read (None: all could).
+
+    A torn last line is no fault: it is the step that a kill interrupted.
+    """
     with tail.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield from json.loads(line)
+        lines = [line for line in file if line.endswith(b"\n") and line.strip()]
+    try:
+        return to_table((row for line in lines for row in json.loads(line)), SCHEMA), None
+    except UNREADABLE:
+        tables, fault = [SCHEMA.empty_table()], None
+        for number, line in enumerate(lines, start=1):
+            try:
+                tables.append(to_table(json.loads(line), SCHEMA))
+            except UNREADABLE as error:
+                fault = fault or f"line {number}: {error!r:.200}"
+        return pa.concat_tables(tables), fault
+
+
+def _every_file(folder: Path) -> list[Path]:
+    """Also what was set aside: a number is never given twice."""
+    return [
+        path for kind in ("jsonl", "parquet") for place in (folder, folder / DAMAGED) for path in _files(place, kind)
+    ]
 
 
 def _files(folder: Path, kind: str) -> list[Path]:

@@ -6,6 +6,8 @@ to pass over what a resume has superseded.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from grpo_project.errors import JournalError
-from grpo_project.record.durable import flush
+from grpo_project.record.durable import Reserve, flush, write_atomically
+from grpo_project.record.journal import append_event
 from grpo_project.record.run_directory import Attempt, RunPaths, read_attempts, valid_until
 from grpo_project.verifier.verdict import Status, TestResult, Verdict
 
@@ -42,10 +45,18 @@ JUDGED_COMPLETION: list[tuple[str, pa.DataType]] = [
 ]
 """The columns that both stores share. Null where an older version wrote a file without the column."""
 
+logger = logging.getLogger("grpo_project")
+
 _TEST_FIELDS = tuple(field.name for field in TEST_RESULT)
 _VERDICT_FIELDS = ("code", "status", "passed", "total", "message", "weak", "cpu_s")
 
-TEMPORARY = ".tmp"
+DAMAGED = "damaged"
+"""The folder, beside the files of a store, of what could not be read."""
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError),
+    pa.ArrowException,
+)
+"""What reading a damaged Parquet file or line raises: pyarrow has no type of its own for it."""
 ZSTD_LEVEL = 6  # within 3% of level 9 in half of its time, measured in benchmarks/bench_evaluation.py
 
 
@@ -83,23 +94,23 @@ def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         return pa.Table.from_pylist([_storable(row) for row in rows], schema=schema)
 
 
-def write_shard(path: Path, table: pa.Table) -> None:
+def write_shard(path: Path, table: pa.Table, reserve: Reserve | None = None) -> None:
     """Write ``path`` so that it is there in full, on the disk itself, or not at all.
 
+    Args:
+        reserve: where to take room from on a full disk.
+
     Raises:
-        JournalError: the file exists already, or the disk refused it.
+        JournalError: the file exists already, or the disk refused it; ``DiskFullError`` for want of room.
     """
-    temporary = path.with_name(path.name + TEMPORARY)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content, compression="zstd", compression_level=ZSTD_LEVEL)
     try:
         if path.exists():
             raise JournalError(f"{path} exists already; a shard is never overwritten")
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", compression_level=ZSTD_LEVEL)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        write_atomically(path, content.getvalue().to_pybytes(), reserve=reserve)
         flush(path.parent)
-    except (OSError, pa.ArrowException) as error:
+    except OSError as error:
         raise JournalError(f"can't write {path}: {error}") from error
 
 
@@ -107,8 +118,32 @@ def count_rows(path: Path) -> int:
     """How many rows a shard holds. Raises ``JournalError`` if it can't be read."""
     try:
         return pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise JournalError(f"can't read {path}: {error}") from error
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Move a piece that can't be read into ``damaged/`` beside it, where no reader looks, and say so.
+
+    What is kept here is for people: it must never keep a run from going on. The move is an event of the run's journal.
+    """
+    output_dir, kept = path.parent.parent, _free_name(path.parent / DAMAGED / path.name)
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        path.rename(kept)
+        logger.warning("%s can't be read (%.200s); it was set aside as %s", path, reason, kept)
+        if RunPaths(output_dir).journal.is_dir():
+            attempt = max(read_attempts(RunPaths(output_dir).events), default=0)
+            names = {"file": str(path.relative_to(output_dir)), "kept_as": str(kept.relative_to(output_dir))}
+            append_event(output_dir, attempt, "record_set_aside", **names, reason=reason)
+    except (OSError, JournalError) as error:
+        logger.warning("%s can't be read (%.200s), nor set aside (%s)", path, reason, error)
+
+
+def _free_name(path: Path) -> Path:
+    """``path``, or with a number behind it where an earlier piece has the name."""
+    names = (path.with_name(path.name + f".{number}" * bool(number)) for number in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 def read_rows(
@@ -125,29 +160,41 @@ def read_rows(
 
     ``columns`` beside attempt and step: only these are loaded, and ``where`` can speak of them alone.
 
+    A shard that can't be read is passed over with a warning that names it.
+
     Raises:
-        JournalError: a shard can't be read.
+        ValueError: ``where`` speaks of a column that is not there.
     """
     shards, unsealed = list(shards), list(unsealed)
     if columns is not None:
         schema = pa.schema([field for field in schema if field.name in {"attempt", "step", *columns}])
         unsealed = [table.select(schema.names) for table in unsealed]
-    kept = [table if where is None else table.filter(where) for table in unsealed]
-    table = pa.concat_tables([schema.empty_table(), *(_read(path, schema, where) for path in shards), *kept])
+    if where is not None:
+        schema.empty_table().filter(where)  # a column that is not there is a mistake, not damage of every shard
+    key_columns = pa.schema([schema.field("attempt"), schema.field("step")])
+    kept = [schema.empty_table(), *(table if where is None else table.filter(where) for table in unsealed)]
+    keys = [key_columns.empty_table(), *(table.select(key_columns.names) for table in unsealed)]
+    for path in shards:
+        try:
+            found, keys_there = _read(path, schema, where), _read(path, key_columns)
+        except UNREADABLE as error:
+            logger.warning("%s can't be read and is passed over: %.200s", path, error)
+        else:
+            kept.append(found)
+            keys.append(keys_there)
+    table = pa.concat_tables(kept)
     if only_canonical:
-        key_columns = pa.schema([schema.field("attempt"), schema.field("step")])
-        keys = [_read(path, key_columns) for path in shards] + [t.select(key_columns.names) for t in unsealed]
-        table = _canonical(table, pa.concat_tables([key_columns.empty_table(), *keys]), output_dir)
+        table = _canonical(table, pa.concat_tables(keys), output_dir)
     row = pa.array(range(len(table)), pa.int64())
     order = [("step", "ascending"), ("attempt", "ascending"), ("_row", "ascending")]
     return table.take(pc.sort_indices(table.append_column("_row", row), sort_keys=order))
 
 
 def _read(path: Path, schema: pa.Schema, where: pc.Expression | None = None) -> pa.Table:
-    try:
-        return pq.read_table(path, schema=schema, filters=where)
-    except (OSError, pa.ArrowException) as error:
-        raise JournalError(f"can't read {path}: {error}") from error
+    """Rows without an attempt and a step are nobody's. Raises what is in ``UNREADABLE`` for a damaged file."""
+    table = pq.read_table(path, schema=schema, filters=where)
+    table.validate(full=True)
+    return table.filter(pc.field("attempt").is_valid() & pc.field("step").is_valid())
 
 
 def _canonical(table: pa.Table, keys: pa.Table, output_dir: str | os.PathLike[str]) -> pa.Table:

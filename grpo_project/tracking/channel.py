@@ -14,9 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from grpo_project.record.secrets import redact_text
 from grpo_project.tracking.processes import CLIENT_PROCESS, kill
 from grpo_project.tracking.segments import Segment
-from grpo_project.tracking.settings import Pace, redact
+from grpo_project.tracking.settings import Pace
 from grpo_project.tracking.state import SegmentState
 
 GIVE_UP_S = 24 * 3600.0
@@ -120,7 +121,7 @@ class Channel:
     def _read(self) -> bool:
         changed = False
         for line in self._lines("stderr"):
-            self._last_stderr = redact(line)
+            self._last_stderr = redact_text(line)
             self.log(f"{self.segment.run_id}: {self._last_stderr}")
         for line in self._lines("stdout"):
             self._message_at = time.monotonic()
@@ -156,7 +157,7 @@ class Channel:
             self._progressed()
             state.complete, state.read_back = message["complete"], message["read_back"]
         if "failed" in message:
-            self._failure = redact(message["failed"])
+            self._failure = redact_text(message["failed"])
         return True
 
     def _progressed(self) -> None:
@@ -167,8 +168,8 @@ class Channel:
 
     def _trouble(self, reason: str) -> None:
         if self.state.last_error is None:
-            self.event("wandb_outage", run_id=self.segment.run_id, reason=redact(reason))
-        self.state.failed(redact(reason))
+            self.event("wandb_outage", run_id=self.segment.run_id, reason=redact_text(reason))
+        self.state.failed(redact_text(reason))
 
     def _handle_exit(self, code: int) -> None:
         """The delivery has ended: it was done, or is to be started again."""

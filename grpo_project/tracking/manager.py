@@ -26,9 +26,10 @@ from typing import Any
 from grpo_project.errors import TrackingError
 from grpo_project.record.journal import Journal, next_attempt
 from grpo_project.record.json_line import plain
+from grpo_project.record.secrets import redact
 from grpo_project.tracking.processes import UploaderProcess
 from grpo_project.tracking.segments import check_name, choose_policy, plan_segment, record_segment
-from grpo_project.tracking.settings import DEFAULT_PROJECT, Mode, Pace, find_mode, redact
+from grpo_project.tracking.settings import DEFAULT_PROJECT, Mode, Pace, find_mode
 from grpo_project.tracking.state import read_state, sync_status, write_state
 
 logger = logging.getLogger(__name__)
@@ -275,8 +276,8 @@ def distributed_rank() -> int:
 
 
 def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` in JSON's types, the rest as text, and without the API key."""
-    return json.loads(redact(json.dumps({str(key): plain_or_text(value) for key, value in values.items()})))
+    """``values`` in JSON's types, the rest as text, and without secrets."""
+    return redact({str(key): plain_or_text(value) for key, value in values.items()})
 
 
 def plain_or_text(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Settings: what the environment says about W&B (mode, server, whether a key exists), and how patiently to deliver.
 
-Found without importing wandb. The key itself is never read into anything that is written: only whether there is one,
-and ``redact`` to keep it out.
+Found without importing wandb. The key itself is never read into anything that is written: only whether there is one.
 """
 
 from __future__ import annotations
@@ -97,12 +96,6 @@ def has_key(environment: Mapping[str, str] = os.environ) -> bool:
         if any(entries.hosts[name][2] for name in hosts if name in entries.hosts):  # the password is the key
             return True
     return False
-
-
-def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """``text`` without the API key, should some library have put it there."""
-    key = environment.get("WANDB_API_KEY", "")
-    return text.replace(key, "[API key]") if len(key) >= 8 else text
 
 
 def _netrc_files(environment: Mapping[str, str]) -> list[Path]:

@@ -16,6 +16,7 @@ from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.quickstart import builtin_problems
 from grpo_project.record.run_record import RunRecord
+from grpo_project.record.secrets import redact
 from grpo_project.tracking.manager import check_wandb_settings
 from grpo_project.training import checkpoints
 from grpo_project.training.continuity import inexact_because, require_same_course
@@ -197,7 +198,7 @@ def select_checkpoint(output_dir: Path, asked: str | None) -> checkpoints.Select
 
 def continuity_notes(record: RunRecord, configuration: Configuration) -> tuple[str, ...]:
     """Compare with the flags and the machine of the last start. Raises ``ConfigError`` if the course would change."""
-    current = configuration.to_dict()
+    current = redact(configuration.to_dict())  # as it is recorded
     notes = require_same_course(record.content["config"], current, configuration.run.allow_config_change)
     if record.attempts:
         cuda = configuration.grpo.device.type == "cuda"
@@ -209,7 +210,7 @@ def continuity_notes(record: RunRecord, configuration: Configuration) -> tuple[s
 
 def require_same_data(record: RunRecord, train: ProblemSet) -> None:
     """A run goes on with the problems that it was started with."""
-    recorded = record.content["data"]["train"]
+    recorded = record.training_data
     if recorded["fingerprint"] != train.fingerprint:
         raise DataError(
             f"the training problems changed since this run was started: it had {recorded['count']} from "
