@@ -68,10 +68,14 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     never below their number, since no variable in [0, 1] varies more than a yes/no one of the same mean.
     """
     array = _checked(values)
-    n, mean = len(array), float(array.mean())
-    total, squares = array.sum() + PSEUDO_OBSERVATIONS, np.square(array).sum() + PSEUDO_OBSERVATIONS
-    padded_mean = total / (n + 2 * PSEUDO_OBSERVATIONS)
-    padded_variance = squares / (n + 2 * PSEUDO_OBSERVATIONS) - padded_mean**2
+    return interval_of_moments(len(array), float(array.sum()), float(np.square(array).sum()), confidence)
+
+
+def interval_of_moments(n: int, total: float, squares: float, confidence: float = 0.95) -> Estimate:
+    """``mean_interval`` of ``n`` values in [0, 1] of which only the sum and the sum of squares are known."""
+    mean = total / n
+    padded_mean = (total + PSEUDO_OBSERVATIONS) / (n + 2 * PSEUDO_OBSERVATIONS)
+    padded_variance = (squares + PSEUDO_OBSERVATIONS) / (n + 2 * PSEUDO_OBSERVATIONS) - padded_mean**2
     effective = n * padded_mean * (1 - padded_mean) / padded_variance
     low, high = wilson_interval(mean, float(effective), confidence)
     return Estimate(mean, min(low, mean), max(high, mean), n)

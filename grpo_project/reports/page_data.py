@@ -10,7 +10,7 @@ from grpo_project.reports import curves, headline, rollouts
 from grpo_project.reports.comparison import compare
 from grpo_project.reports.groups import CHOICE, choose, show_groups, split_into_groups
 from grpo_project.reports.problem_grid import problem_grid
-from grpo_project.reports.progress import attempts, changed_settings, missing_steps, stages
+from grpo_project.reports.progress import attempts, changed_settings, divergences, missing_steps, stages
 from grpo_project.reports.run_reader import RunReader
 from grpo_project.reports.suspects import find_suspects
 from grpo_project.reports.thinning import thin
@@ -60,6 +60,7 @@ def overview(reader: RunReader) -> dict[str, Any]:
         "held_out": curves.held_out(reader),
         "reward": curves.smoothed_reward(reader),
         "stages": stages(reader),
+        "divergence": divergences(reader),
     }
 
 

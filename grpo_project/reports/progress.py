@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from grpo_project.curriculum import Decision
+from grpo_project.evaluation import divergence
 from grpo_project.reports.run_reader import RunReader
 
 
@@ -73,3 +74,14 @@ def changed_settings(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for entry in entries
         for flag, (before, after) in entry["changes"].items()
     ]
+
+
+def divergences(reader: RunReader) -> list[dict[str, Any]]:
+    """Where training's pass rate has left the held-out one behind: the steps that were compared, and the evidence."""
+    evaluated = [row["step"] for row in reader.evaluations]
+    found = []
+    for event in reader.events("alarm"):
+        if event.get("kind") == divergence.KIND:
+            before = [step for step in evaluated if step < event["step"]][-divergence.APART :]
+            found.append({"start": before[0] if before else 0, "end": event["step"], "text": event["cause"]})
+    return found

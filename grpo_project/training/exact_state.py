@@ -100,9 +100,10 @@ class ExactState(GRPOTrainer):
         return state
 
     def load_components(self, state: dict[str, Any]) -> None:
-        """Put our own parts back where ``state`` has them."""
+        """Put our own parts back where ``state`` has them. ``divergence`` is newer than the oldest checkpoints."""
         for name, part in self.components.items():
-            part.load_state_dict(state["components"][name])
+            if name in state["components"] or name != "divergence":
+                part.load_state_dict(state["components"][name])
 
     def load_exact_state(self, state: dict[str, Any]) -> None:
         """Put the trainer's own memory back where ``state`` has it."""

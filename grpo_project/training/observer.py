@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from grpo_project.curriculum import Alarm, Curriculum, Decision, GroupResult, UniformSource
+from grpo_project.evaluation.divergence import Divergence
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.problem import Problem
 from grpo_project.record.journal import Journal
@@ -64,6 +65,7 @@ class RunObserver:
         samples: SampleStore | None,
         ask_to_stop: Callable[[str], None],
     ) -> None:
+        self.divergence = Divergence({problem.id: problem.level for problem in curriculum.problems})
         self._curriculum = curriculum
         self._heldout = {problem.id: problem for problem in heldout}
         self._events = events
@@ -75,6 +77,7 @@ class RunObserver:
         rows = gather_on_main([rollout.to_row() for rollout in rollouts])
         if self._samples is not None:
             self._samples.append(step, rows)
+        self.divergence.observe_rollouts(results)
         self._act_on(self._curriculum.observe_rollouts(step, results))
 
     def resampled(self, step: int, without_variance: int, groups: int, attempts: int) -> None:
@@ -89,6 +92,8 @@ class RunObserver:
             result.step, result.pass_rate, result.n, result.by_level, by_problem
         )
         self._act_on(decision)
+        if (alarm := self.divergence.observe_evaluation(result)) is not None:
+            self._events.alarm(alarm)
 
     def _act_on(self, decision: Decision | None) -> None:
         if decision is not None:

@@ -212,7 +212,7 @@ def build_trainer(
             max_resample=arguments.max_resample,
             observer=observer,
             extra_metrics=plan.source.metrics,
-            components={"evaluation": evaluation},
+            components={"evaluation": evaluation, "divergence": observer.divergence},
             stop_request=stop,
             on_checkpoint=events.event,
         )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from recorded_run import record_run
 
+from grpo_project.record.journal import Journal
 from grpo_project.reports.page import as_json
 from grpo_project.reports.page_data import open_runs, run_data
 from grpo_project.reports.suspects import find_suspects
@@ -115,6 +116,22 @@ def test_a_run_without_evaluations_and_samples_has_a_page(tmp_path: Path) -> Non
     data = run_data(reader)
     assert data["held_out"] is None and data["completions"] is None and data["grid"] is None
     assert data["sentence"] == "No held-out evaluation in 1 step; 0 interruptions"
+
+
+def test_where_reward_and_held_out_part_is_marked(tmp_path: Path) -> None:
+    folder = record_run(tmp_path / "run")
+    with Journal(folder, 1) as journal:
+        journal.event("resumed", step=20)
+        journal.event("alarm", step=20, kind="reward_without_learning", cause="From step 5 to 20 ...", remedy="Look.")
+    (reader,) = open_runs([folder])
+    data = run_data(reader)
+    assert data["divergence"] == [{"start": 5, "end": 20, "text": "From step 5 to 20 ..."}]
+    assert data["alarms"][0] == {
+        "step": 20,
+        "kind": "reward_without_learning",
+        "cause": "From step 5 to 20 ...",
+        "remedy": "Look.",
+    }
 
 
 def test_thinning_keeps_the_ends_and_every_extreme() -> None:
