@@ -50,7 +50,7 @@ def available_problems(given: Sequence[Problem] | None, trainer: Any, evaluates:
         DataError: the trainer's set holds problems, and some of them are faulty.
     """
     if given is not None:
-        return Available(given, "given to the callback")
+        return Available(given, "chosen from the held-out problems")
     dataset = getattr(trainer, "eval_dataset", None)
     if found := problems_of(dataset):
         return Available(found, "the trainer's evaluation set")

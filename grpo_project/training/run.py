@@ -32,9 +32,10 @@ from grpo_project.record.samples import SampleStore
 from grpo_project.rewards import BY_NAME
 from grpo_project.tracking.manager import WandBSyncManager, initialize_wandb_sync_manager
 from grpo_project.training import checkpoints
-from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, ProgressCallback, TimedSaveCallback
+from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, TimedSaveCallback
 from grpo_project.training.observer import EventWriter, RunObserver
 from grpo_project.training.plan import RunPlan
+from grpo_project.training.progress import ProgressCallback
 from grpo_project.training.stop_request import StopRequest
 from grpo_project.training.trainer import CodeTrainer
 from grpo_project.verifier import Verifier
