@@ -23,7 +23,7 @@ from grpo_project.problems.problem import LEVELS, Problem
 
 MAX_PENDING = 4096  # draws that wait for their results; a trainer that reads ahead and stops leaves some behind
 REVIEW_STEPS = 25
-STATE_VERSION = 2  # 1 had no pools and another learnable sampler
+STATE_VERSION = 3  # 2, which is read too, had other evidence in the gate; 1 no pools and another learnable sampler
 
 
 class Curriculum:
@@ -111,7 +111,7 @@ class Curriculum:
         decision = self._progress.after_rollouts(step)
         if decision is None and self._reviews_itself and step - self._reviewed_at >= REVIEW_STEPS:
             self._reviewed_at = step
-            self._gate.end_evaluation()
+            self._gate.add_evaluation({})
             return self._progress.after_review(step)
         return decision
 
@@ -144,9 +144,7 @@ class Curriculum:
             self._gate.add_unlabelled_evaluation(self._progress.current, pass_rate, n)
             found = {self._progress.current: (pass_rate, n)}
         else:
-            for index, (stage_rate, count) in found.items():
-                self._gate.add_evaluation(index, stage_rate, count)
-        self._gate.end_evaluation()
+            self._gate.add_evaluation(found)
         rate = found[self._progress.current][0] if self._progress.current in found else None
         self._performance = pass_rate if rate is None else rate
         lacks = "pass rate" if pass_rate is None else f"problem of stage {self.stage.name}"
@@ -268,7 +266,7 @@ class Curriculum:
                 f"the checkpoint's curriculum is {', '.join(state['names'])} over {state['problems']} problems, this "
                 f"run's is {', '.join(names)} over {len(self.problems)}; resume with the same configuration and data"
             )
-        if (written := state.get("version", 1)) != STATE_VERSION:
+        if (written := state.get("version", 1)) not in (2, STATE_VERSION):
             raise CheckpointError(
                 f"the checkpoint's curriculum is of version {written}, this program's of {STATE_VERSION}; finish the "
                 "run with the version that began it, or start anew with another --output_dir"

@@ -6,14 +6,17 @@ Evidence on a stage comes from rollouts (probes only: groups of problems that we
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from grpo_project.curriculum.confidence import confidence_bounds, refuting_start
+from grpo_project.curriculum.confidence import Bet, confidence_bounds, refutes, so_few_by_chance
 from grpo_project.curriculum.stages import Stage
+
+MAX_BETS = 64
+"""The newest bets of a stage that are kept. Giving one up never makes an error more likely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,11 @@ class Gate(Protocol):
     def add_rollout(self, index: int, pass_rate: float) -> None:
         """The mean pass rate of one group whose problem was drawn uniformly from the stage."""
 
-    def add_evaluation(self, index: int, pass_rate: float, n: int) -> None:
-        """The mean pass rate of ``n`` held-out problems of the stage."""
+    def add_evaluation(self, by_stage: Mapping[int, tuple[float, int]]) -> None:
+        """One evaluation: the mean pass rate and number of the held-out problems of each stage that has some."""
 
     def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
         """The mean pass rate of ``n`` held-out problems of no stage, while stage ``index`` is trained."""
-
-    def end_evaluation(self) -> None:
-        """An evaluation is complete: its results on all stages have been added."""
 
     def missing(self, index: int, stage: Stage, threshold: float) -> str:
         """What is missing to leave the stage, in words; empty if nothing is. Cheap enough for every step."""
@@ -78,14 +78,12 @@ class ThresholdGate:
     def add_rollout(self, index: int, pass_rate: float) -> None:
         """Rollouts are no evidence here."""
 
-    def add_evaluation(self, index: int, pass_rate: float, n: int) -> None:
-        self._evaluations[index].append(pass_rate)
+    def add_evaluation(self, by_stage: Mapping[int, tuple[float, int]]) -> None:
+        for index, (rate, _) in by_stage.items():
+            self._evaluations[index].append(rate)
 
     def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
-        self.add_evaluation(index, pass_rate, n)  # all there is to go by
-
-    def end_evaluation(self) -> None:
-        pass
+        self._evaluations[index].append(pass_rate)  # all there is to go by
 
     def missing(self, index: int, stage: Stage, threshold: float) -> str:
         needed = self.default_min_evaluations if stage.min_evaluations is None else stage.min_evaluations
@@ -120,42 +118,43 @@ class ThresholdGate:
 
 @dataclass
 class _Evidence:
-    """What is known of one stage, oldest first."""
+    """What is known of one stage."""
 
     values: list[float] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
-    held_out: list[bool] = field(default_factory=list)
-    starts: list[list[int]] = field(default_factory=list)
-    """``[position, ordinal]`` of each bet's first value (see ``confidence``)."""
+    """Mean pass rates of groups, oldest first."""
+    bets: list[Bet] = field(default_factory=list)
     evaluations: int = 0
+    held_out: tuple[float, float] = (0.0, 0.0)
+    """Solved and failed problems of the newest evaluation that had any."""
     left_as: int = 0
     """The ordinal of the bet that began when the stage was left."""
 
-    def add(self, value: float, weight: float, held_out: bool) -> None:
-        self.values.append(value)
-        self.weights.append(weight)
-        self.held_out.append(held_out)
+    def start_bet(self, ordinal: int, held_out: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Bet on what comes from here on, and on the outcomes of held-out problems as they are now.
 
-    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[int, int]]]:
-        """Values, weights and starts, as ``confidence`` takes them."""
-        starts = [(position, ordinal) for position, ordinal in self.starts]
-        return np.array(self.values, dtype=np.float64), np.array(self.weights, dtype=np.float64), starts
+        A bet that nothing has come for yet has spent none of its share of alpha, so it starts here instead.
+        """
+        if self.bets and self.bets[-1] == Bet(len(self.values), self.bets[-1].ordinal):
+            ordinal = self.bets.pop().ordinal
+        self.bets.append(Bet(len(self.values), ordinal, *held_out))
+        del self.bets[:-MAX_BETS]
 
     def drop_oldest(self, size: int) -> None:
         """Keep the newest ``size`` values. A bet that lost its first values is over."""
         surplus = len(self.values) - size
         if surplus > 0:
-            del self.values[:surplus], self.weights[:surplus], self.held_out[:surplus]
-            self.starts = [[position - surplus, j] for position, j in self.starts if position >= surplus]
+            del self.values[:surplus]
+            self.bets = [replace(b, position=b.position - surplus) for b in self.bets if b.position >= surplus]
 
 
 class ConfidentGate:
     """Advances when the lower confidence bound of the pooled evidence is above the threshold.
 
-    A stage whose pass rate never exceeds its threshold, on uniformly drawn training problems and on the held-out ones,
-    is left with probability ``alpha`` at most over the whole run, however long it lasts and however often one looks
-    (``confidence``). Bad luck doesn't block either, since a new bet starts at every evaluation. If the held-out
-    problems alone refute the threshold, they have the last word: the rollouts then show memory.
+    A stage whose pass rate never exceeds its threshold, on uniformly drawn training problems and on the problems that
+    the held-out ones were chosen from, is left with probability ``alpha`` at most over the whole run, however long it
+    lasts and however often one looks (``confidence``). Bad luck doesn't block either, since a new bet starts at every
+    evaluation. If the newest evaluation's problems alone refute the threshold (exact binomial test at ``alpha``), they
+    have the last word: the rollouts then show memory.
     """
 
     uses_rollouts = True
@@ -165,32 +164,32 @@ class ConfidentGate:
         self.default_min_evaluations = default_min_evaluations
         self.memory = memory
         self._ordinal = 1  # of the newest bet
-        self._evidence = [_Evidence(starts=[[0, 1]]) for _ in range(n_stages)]
+        self._evidence = [_Evidence(bets=[Bet(0, 1)]) for _ in range(n_stages)]
 
     def add_rollout(self, index: int, pass_rate: float) -> None:
         evidence = self._evidence[index]
-        evidence.add(pass_rate, 1.0, held_out=False)
-        if len(evidence.values) - evidence.starts[-1][0] >= self.memory // 2:  # no evaluation came for long
-            evidence.starts.append([len(evidence.values), self._next_ordinal()])
+        evidence.values.append(pass_rate)
+        newest = evidence.bets[-1].position if evidence.bets else 0
+        if len(evidence.values) - newest >= self.memory // 2:  # no evaluation came for long
+            evidence.start_bet(self._next_ordinal())
         evidence.drop_oldest(self.memory)
 
-    def add_evaluation(self, index: int, pass_rate: float, n: int) -> None:
-        evidence = self._evidence[index]
-        evidence.evaluations += 1
-        for value, weight in ((1.0, pass_rate * n), (0.0, (1.0 - pass_rate) * n)):
-            if weight > 0.0:
-                evidence.add(value, weight, held_out=True)
-        evidence.drop_oldest(self.memory)
+    def add_evaluation(self, by_stage: Mapping[int, tuple[float, int]]) -> None:
+        ordinal = self._next_ordinal()
+        for index, evidence in enumerate(self._evidence):
+            if index in by_stage:
+                rate, n = by_stage[index]
+                evidence.evaluations += 1
+                evidence.held_out = (rate * n, (1.0 - rate) * n)
+                evidence.start_bet(ordinal, evidence.held_out)
+            else:
+                evidence.start_bet(ordinal)
 
     def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
         """It says nothing about the pass rate of any stage; the rollouts decide."""
+        self.add_evaluation({})
         for evidence in self._evidence:
             evidence.evaluations += 1
-
-    def end_evaluation(self) -> None:
-        ordinal = self._next_ordinal()
-        for evidence in self._evidence:
-            evidence.starts.append([len(evidence.values), ordinal])
 
     def _next_ordinal(self) -> int:
         self._ordinal += 1
@@ -201,38 +200,29 @@ class ConfidentGate:
         needed = self.default_min_evaluations if stage.min_evaluations is None else stage.min_evaluations
         if evidence.evaluations < needed:
             return f"{needed - evidence.evaluations} more evaluation(s) of the stage's problems (at least {needed})"
-        start = refuting_start(*evidence.arrays(), self.alpha, threshold)
-        if start is None:
+        if not refutes(np.array(evidence.values), evidence.bets, self.alpha, threshold):
             return f"a lower confidence bound above {threshold:.2f}"
-        if self._held_out_refutes(evidence, start, threshold):
+        if so_few_by_chance(*evidence.held_out, threshold) <= self.alpha:
             return f"agreement of the held-out problems: they alone are surely below {threshold:.2f}, so this is memory"
         return ""
 
     def measure(self, index: int, stage: Stage) -> Measure:
-        bounds = confidence_bounds(*self._evidence[index].arrays(), self.alpha)
+        evidence = self._evidence[index]
+        bounds = confidence_bounds(np.array(evidence.values), evidence.bets, self.alpha)
         return Measure(bounds.mean, (bounds.lower, bounds.upper), bounds.count) if bounds else Measure()
 
-    def _held_out_refutes(self, evidence: _Evidence, start: int, threshold: float) -> bool:
-        """Whether the held-out results since ``start``, by themselves, refute that the rate reaches the threshold."""
-        values, weights, _ = evidence.arrays()
-        held_out = np.array(evidence.held_out, dtype=bool)
-        held_out[:start] = False
-        low = refuting_start(1.0 - values[held_out], weights[held_out], [(0, 1)], self.alpha, 1.0 - threshold)
-        return low is not None
-
     def has_fallen(self, index: int, stage: Stage, below: float) -> bool:
-        values, weights, starts = self._evidence[index].arrays()
-        since = [(position, j) for position, j in starts if j >= self._evidence[index].left_as]
-        return refuting_start(1.0 - values, weights, since, self.alpha, 1.0 - below) is not None
+        evidence = self._evidence[index]
+        since = [bet.against() for bet in evidence.bets if bet.ordinal >= evidence.left_as]
+        return refutes(1.0 - np.array(evidence.values), since, self.alpha, 1.0 - below)
 
     def moved(self, before: int, after: int) -> None:
         ordinal = self._next_ordinal()
         if after < before:  # to be left again, it must be learnt again
-            self._evidence[after] = _Evidence(starts=[[0, ordinal]])
+            self._evidence[after] = _Evidence(bets=[Bet(0, ordinal)])
         else:  # a fall is what happens from now on, not how weak it was at the beginning
-            evidence = self._evidence[before]
-            evidence.starts.append([len(evidence.values), ordinal])
-            evidence.left_as = ordinal
+            self._evidence[before].start_bet(ordinal)
+            self._evidence[before].left_as = self._evidence[before].bets[-1].ordinal
 
     def metrics(self) -> dict[str, float]:
         return {}
@@ -241,10 +231,9 @@ class ConfidentGate:
         stages = [
             {
                 "values": list(e.values),
-                "weights": list(e.weights),
-                "held_out": [int(flag) for flag in e.held_out],
-                "starts": [list(start) for start in e.starts],
+                "bets": [[bet.position, bet.ordinal, bet.solved, bet.failed] for bet in e.bets],
                 "evaluations": e.evaluations,
+                "held_out": list(e.held_out),
                 "left_as": e.left_as,
             }
             for e in self._evidence
@@ -253,14 +242,21 @@ class ConfidentGate:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._ordinal = state["ordinal"]
-        self._evidence = [
-            _Evidence(
-                list(s["values"]),
-                list(s["weights"]),
-                [bool(flag) for flag in s["held_out"]],
-                [list(start) for start in s["starts"]],
-                s["evaluations"],
-                s["left_as"],
-            )
-            for s in state["stages"]
-        ]
+        self._evidence = []
+        for stage in state["stages"]:
+            s = _of_version_2(stage) if "weights" in stage else stage
+            bets = [Bet(*bet) for bet in s["bets"]]
+            solved, failed = s["held_out"]
+            self._evidence.append(_Evidence(list(s["values"]), bets, s["evaluations"], (solved, failed), s["left_as"]))
+
+
+def _of_version_2(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage's state from before bets counted held-out problems once: groups stay evidence, evaluations do not."""
+    flags = stage["held_out"]
+    return {
+        "values": [value for value, flag in zip(stage["values"], flags, strict=True) if not flag],
+        "bets": [[position - sum(flags[:position]), ordinal] for position, ordinal in stage["starts"]],
+        "evaluations": stage["evaluations"],
+        "held_out": [0.0, 0.0],
+        "left_as": stage["left_as"],
+    }

@@ -1,17 +1,20 @@
 """Bounds from betting: right often enough, tight enough, and valid whenever one looks."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_project.curriculum.confidence import confidence_bounds, refuting_start, start_weight
+from grpo_project.curriculum.confidence import Bet, confidence_bounds, refutes, so_few_by_chance, start_weight
 
-ONE = [(0, 1)]
+ONE = [Bet(0, 1)]
 
 
-def bounds_of(values, starts=ONE, alpha=0.05):
-    return confidence_bounds(np.array(values, dtype=float), np.ones(len(values)), starts, alpha)
+def bounds_of(values, bets=ONE, alpha=0.05):
+    return confidence_bounds(np.array(values, dtype=float), bets, alpha)
 
 
 def test_the_bets_share_alpha():
@@ -20,7 +23,7 @@ def test_the_bets_share_alpha():
 
 def test_nothing_is_known_without_values():
     assert bounds_of([]) is None
-    assert confidence_bounds(np.ones(3), np.ones(3), [(3, 2)], 0.05) is None
+    assert bounds_of([1.0] * 3, [Bet(3, 2)]) is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
@@ -35,8 +38,7 @@ def test_the_bounds_enclose_the_mean(values):
 def test_the_decision_agrees_with_the_bound(values, threshold):
     lower = bounds_of(values).lower
     if abs(lower - threshold) > 1e-4:
-        refuted = refuting_start(np.array(values), np.ones(len(values)), ONE, 0.05, threshold)
-        assert (refuted == 0) == (lower > threshold)
+        assert refutes(np.array(values), ONE, 0.05, threshold) == (lower > threshold)
 
 
 def test_an_average_of_many_is_never_worth_more_than_the_values_themselves():
@@ -44,7 +46,7 @@ def test_an_average_of_many_is_never_worth_more_than_the_values_themselves():
     for _ in range(50):
         values = rng.beta(2, 2, size=20)
         total = values.sum()
-        split = confidence_bounds(np.array([1.0, 0.0]), np.array([total, 20 - total]), ONE, 0.05)
+        split = bounds_of([], [Bet(0, 1, solved=total, failed=20 - total)])
         assert split.lower <= bounds_of(values).lower + 1e-6
         assert split.count == pytest.approx(20)
 
@@ -63,12 +65,9 @@ def test_looking_all_the_time_is_wrong_no_more_often_than_alpha():
     wrong = plain_wrong = 0
     for _ in range(runs):
         values = (rng.random(length) < 0.6).astype(float)
-        starts = [(i, j) for j, i in enumerate(range(0, length, 40), start=1)]
+        bets = [Bet(i, j) for j, i in enumerate(range(0, length, 40), start=1)]
         looks = range(5, length + 1, 5)
-        wrong += any(
-            refuting_start(values[:n], np.ones(n), [s for s in starts if s[0] < n], alpha, 0.6) is not None
-            for n in looks
-        )
+        wrong += any(refutes(values[:n], [bet for bet in bets if bet.position < n], alpha, 0.6) for n in looks)
         plain_wrong += any(
             values[:n].mean() - 1.28 * max(values[:n].std(), 1e-9) / n**0.5 > 0.6 for n in looks
         )  # one-sided 90%
@@ -79,6 +78,23 @@ def test_looking_all_the_time_is_wrong_no_more_often_than_alpha():
 def test_a_later_start_forgets_what_the_learner_could_not_do():
     values = [0.0] * 100 + [1.0] * 30
     assert bounds_of(values).lower < 0.3
-    later = bounds_of(values, [(0, 1), (100, 2)])
+    later = bounds_of(values, [Bet(0, 1), Bet(100, 2)])
     assert later.lower > 0.75
-    assert (later.start, later.count) == (100, 30)
+    assert later.count == 30
+
+
+def test_held_out_outcomes_count_like_values_that_came_first():
+    values = [1.0, 0.0, 1.0, 1.0, 0.5, 0.75]
+    held_out = [1.0, 1.0, 1.0, 0.0]
+    alone, joined = bounds_of(values, [Bet(0, 1, solved=3, failed=1)]), bounds_of([*held_out, *values])
+    assert (alone.lower, alone.mean, alone.upper) == pytest.approx((joined.lower, joined.mean, joined.upper), abs=1e-5)
+    assert alone.count == joined.count == 10
+
+
+@pytest.mark.parametrize(("solved", "failed"), [(0, 8), (2, 6), (7, 1), (8, 0), (3, 0), (400, 1600)])
+def test_the_binomial_tail_is_exact(solved, failed):
+    n = solved + failed
+    terms = (math.comb(n, k) * Fraction(7, 10) ** k * Fraction(3, 10) ** (n - k) for k in range(solved + 1))
+    exact = sum(terms)
+    assert so_few_by_chance(solved, failed, 0.7) == pytest.approx(float(exact))
+    assert so_few_by_chance(solved - 0.4, failed + 0.4, 0.7) == pytest.approx(float(exact)) or solved == 0

@@ -50,12 +50,12 @@ def test_a_stuck_learner_raises_an_alarm_and_gets_what_on_stall_says(on_stall):
 
 def luck(settings, chance_of, runs, **how):
     """The share of runs in which a learner whose pass rate stays just below the threshold leaves the first stage."""
-    train, heldout = problems_of(20), problems_of(8, "heldout")
+    train = problems_of(20)
     lucky = 0
     for seed in range(runs):
-        learner = Learner(seed, start=(chance_of,) * 5, rate=0.0)
+        learner, heldout = Learner(seed, start=(chance_of,) * 5, rate=0.0), problems_of(8, f"heldout {seed}")
         lucky += bool(simulate(Curriculum(train, settings, seed=seed), learner, heldout, **how).moves)
-    rates = [learner.pass_rate("foundation", problems) for problems in (train, heldout)]
+    rates = [learner.pass_rate("foundation", problems) for problems in (train, problems_of(1000, "all"))]
     return lucky / runs, max(rates)
 
 
@@ -72,7 +72,7 @@ def test_the_threshold_gate_does_advance_by_luck():
     settings = CurriculumSettings(stages=stages, gate="threshold")
     share, rate = luck(settings, 0.72, runs=20, steps=120, every=10)
     assert rate < 0.7
-    assert share > 0.5
+    assert share > 0.3
 
 
 def test_rollouts_chosen_for_being_half_solved_do_not_hold_a_solved_stage_back():
@@ -105,13 +105,13 @@ def test_a_noisy_learner_is_never_held_without_an_alarm():
 
 def test_a_forgetting_learner_is_sent_back_once_and_not_to_and_fro():
     class Forgets(Learner):
-        """Good at first; after step 60 it loses the first level for good."""
+        """Good at first; after step 150 it loses the first level for good."""
 
         steps = 0
 
         def train(self, groups):
             self.steps += 1
-            self.skill["foundation"] = 2.5 if self.steps < 60 else -1.0
+            self.skill["foundation"] = 2.5 if self.steps < 150 else -1.0
 
     settings = CurriculumSettings(step_back=True)
     curriculum = Curriculum(TRAIN, settings, seed=2)
@@ -121,7 +121,7 @@ def test_a_forgetting_learner_is_sent_back_once_and_not_to_and_fro():
         ("back", "foundation"),
     ]
     assert history.moves[1].cause == "regression"
-    assert history.moves[1].step > 60
+    assert history.moves[1].step > 150
     kept = simulate(Curriculum(TRAIN, seed=2), Forgets(2, start=(2.5, -1.0, -1.0, -1.0, -1.0)), HELDOUT, steps=600)
     assert all(move.action == "advance" for move in kept.moves), "going back is off by default"
 
