@@ -62,8 +62,10 @@ def check_disjoint(train: Iterable[Problem], heldout: Sequence[Problem]) -> None
 def _content(problem: Problem) -> str:
     tests = [_test_content(test) for test in problem.tests]
     fields = (problem.id, problem.prompt, problem.level, problem.complexity, problem.entry_point, problem.starter_code)
-    judged = (problem.tags, problem.verifier, problem.time_limit_s, problem.memory_limit_mb, problem.checker)
-    return repr((fields, judged, problem.comparison, tests))
+    judged = (problem.tags, problem.language, problem.time_limit_s, problem.memory_limit_mb, problem.checker)
+    content = (fields, judged, problem.comparison, tests)
+    # A Verilog reference decides what is right: it counts, where a Python solution does not.
+    return repr(content if problem.bench is None else (*content, problem.bench, problem.solution))
 
 
 def _test_content(test: Test) -> str:

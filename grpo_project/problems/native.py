@@ -10,9 +10,9 @@ from typing import Any
 
 from grpo_project.problems.faults import Faults, did_you_mean, json_type
 from grpo_project.problems.problem import (
+    LANGUAGES,
     LEVELS,
     MAX_COMPLEXITY,
-    VERIFIERS,
     AssertTest,
     CallTest,
     CheckTest,
@@ -22,7 +22,7 @@ from grpo_project.problems.problem import (
     Test,
 )
 
-TEXT_FIELDS = ("entry_point", "solution", "starter_code", "verifier", "checker")
+TEXT_FIELDS = ("entry_point", "solution", "starter_code", "language", "checker")
 FIELDS = frozenset(
     ("id", "prompt", "tests", "level", "complexity", "tags", "time_limit_s", "memory_limit_mb", "compare", *TEXT_FIELDS)
 )
@@ -41,6 +41,8 @@ _LITERAL_ERRORS = (ValueError, SyntaxError, TypeError, MemoryError, RecursionErr
 def read_native(row: dict[str, Any], faults: Faults) -> Problem | None:
     """The row's problem, or None where the row has faults, which are then recorded."""
     before = len(faults)
+    if "verifier" in row and "language" not in row:  # the field's name in 0.1
+        row = {"language" if name == "verifier" else name: value for name, value in row.items()}
     for name in sorted(row.keys() - FIELDS):
         faults.add(name, "is not a field of this format", did_you_mean(name, FIELDS))
     values = _plain_fields(row, faults)
@@ -73,8 +75,8 @@ def _plain_fields(row: dict[str, Any], faults: Faults) -> dict[str, Any]:
         if value is not None and _is_text(value, name, faults):
             values[name] = value
     _check_names_and_code(values, faults)
-    if (verifier := values.get("verifier", VERIFIERS[0])) not in VERIFIERS:
-        faults.add("verifier", f"{verifier!r} is not a verifier", f"known are {', '.join(VERIFIERS)}")
+    if (language := values.get("language", LANGUAGES[0])) not in LANGUAGES:
+        faults.add("language", f"{language!r} is not a language here", f"known are {', '.join(LANGUAGES)}")
     values["complexity"] = complexity = _number(row, "complexity", 0.0, MAX_COMPLEXITY, faults)
     values["level"] = _level(row.get("level"), complexity, faults)
     if row.get("tags") is not None:

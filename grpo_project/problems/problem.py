@@ -11,8 +11,8 @@ LEVELS = ("foundation", "elementary", "intermediate", "advanced", "expert")
 
 MAX_COMPLEXITY = 10.0
 
-VERIFIERS = ("python",)
-"""What can judge a problem."""
+LANGUAGES = ("python", "verilog")
+"""What a problem can be solved in (``verifier.languages``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,36 @@ class StdioTest:
     stdout: str
 
 
-Test = CallTest | AssertTest | CheckTest | StdioTest
+@dataclass(frozen=True, slots=True)
+class BenchTest:
+    """One thing that a Verilog bench tells of a design.
+
+    ``kind`` is ``output`` (every sample of the output ``name`` is right), ``case`` (the bench's own test case number
+    ``name`` passes) or ``samples`` (the ``name``-th of as many stretches of samples as there are such tests).
+    """
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a Verilog design is judged with. The design defines the module ``Problem.entry_point``.
+
+    Without ``testbench`` the design has to do what ``Problem.solution``, the reference, does under random inputs, with
+    this ``clock`` and ``reset`` if it has them.
+    """
+
+    testbench: str | None = None
+    files: tuple[tuple[str, str], ...] = ()
+    """(name, text) of the data files that the bench reads."""
+    clock: str | None = None
+    reset: str | None = None
+    reset_low: bool = False
+    """The reset is active while it is 0."""
+
+
+Test = CallTest | AssertTest | CheckTest | StdioTest | BenchTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +97,9 @@ class Comparison:
 class Problem:
     """What to solve and how a solution is judged.
 
-    All tests of a problem are of one kind. ``level`` is one of ``LEVELS`` or ``"unknown"``; ``complexity`` runs from 0
-    to 10. ``source`` says where the problem comes from (``"builtin"`` or a file) and is kept with every number that
-    the problem produces.
+    All tests of a problem are of one kind; a Verilog problem has a ``bench`` as well. ``level`` is one of ``LEVELS`` or
+    ``"unknown"``; ``complexity`` runs from 0 to 10. ``source`` says where the problem comes from (``"builtin"`` or a
+    file) and is kept with every number that the problem produces.
     """
 
     id: str
@@ -82,11 +111,13 @@ class Problem:
     solution: str | None = None
     starter_code: str | None = None
     tags: tuple[str, ...] = ()
-    verifier: str = "python"
+    language: str = "python"
     time_limit_s: float = 2.0
     """CPU seconds that one test may take."""
     memory_limit_mb: int = 512
     comparison: Comparison = Comparison()
     checker: str | None = None
     """Trusted Python source that defines ``check(args, kwargs, got, expected) -> bool``, for several right answers."""
+    bench: Bench | None = None
+    """Verilog's."""
     source: str = "user"

@@ -3,7 +3,7 @@
 Imports neither torch nor wandb.
 """
 
-from grpo_project.verifier.extract import extract_code
+from grpo_project.verifier.languages import extract_code
 from grpo_project.verifier.verdict import Job, Status, TestResult, Verdict
 from grpo_project.verifier.verifier import Verifier
 

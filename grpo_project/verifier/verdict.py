@@ -20,8 +20,16 @@ class Status(StrEnum):
     """It ran; a value differed from the expected one."""
     WRONG_FORMAT = "wrong_format"
     """No code could be found in the completion, or the entry point is not defined."""
+    SYNTAX_ERROR = "syntax_error"
+    """The code can't be parsed."""
+    ELABORATION_ERROR = "elaboration_error"
+    """Verilog: it parses and can't be built, as with an unknown name or module."""
+    WRONG_INTERFACE = "wrong_interface"
+    """Verilog: the module lacks a port that its bench connects."""
+    REFUSED = "refused"
+    """Verilog: it uses what no design needs and a forged verdict does: system tasks, names outside of it."""
     ERROR = "error"
-    """The code does not compile, or it raised."""
+    """It failed while it was loaded or run."""
     TIMEOUT = "timeout"
     MEMORY = "memory"
     INFRASTRUCTURE = "infrastructure"
@@ -76,6 +84,10 @@ class Verdict:
     message: str = ""
     weak: bool = False
     """Some test could only be judged inside the candidate's own process."""
+    method: str = ""
+    """How it was judged, where the language knows several ways: ``replay``, ``player``, ``nonce bench``."""
+    remarks: tuple[str, ...] = ()
+    """What is odd about the problem, found when it was made ready."""
     cached: bool = False
     cpu_s: float = 0.0
     wall_s: float = 0.0

@@ -14,7 +14,7 @@ from grpo_project.problems.problem import Problem
 from grpo_project.verifier.cage.isolation import LEVELS
 from grpo_project.verifier.engine.batch import Batch, Cache
 from grpo_project.verifier.engine.engine import Engine
-from grpo_project.verifier.python.spec import Spec, spec_of
+from grpo_project.verifier.languages import Spec, spec_of
 from grpo_project.verifier.verdict import Job, Verdict
 
 _SPECS_KEPT = 4096

@@ -27,7 +27,7 @@ CALL = {"args": [1], "expected": 2}
         ({"tests": [CALL]}, "field entry_point: is missing, and the tests call a function"),
         ({"entry_point": "a.b"}, "field entry_point: 'a.b' is not a Python name"),
         ({"entry_point": "class"}, "field entry_point: 'class' is not a Python name"),
-        ({"verifier": "pyton"}, "field verifier: 'pyton' is not a verifier; known are python"),
+        ({"language": "pyton"}, "field language: 'pyton' is not a language here; known are python, verilog"),
         ({"level": "expart"}, "field level: 'expart' is not a level; did you mean 'expert'?"),
         ({"level": 3}, "field level: 3 is not a level"),
         ({"complexity": 10.5}, "field complexity: is 10.5; give a number from 0 to 10"),

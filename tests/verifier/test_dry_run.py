@@ -1,7 +1,6 @@
 """Calls that a test will make are found before there is a candidate, and a wrong guess does no harm."""
 
 import marshal
-import pickle
 
 import pytest
 
@@ -9,13 +8,13 @@ from grpo_project.problems.problem import AssertTest, CheckTest, Problem
 from grpo_project.verifier import Job, Verifier
 from grpo_project.verifier.python.dry_run import Prefetch
 from grpo_project.verifier.python.grader import CheckGrader, SourceGrader
-from grpo_project.verifier.python.spec import spec_of
+from grpo_project.verifier.python.spec import content_of
 
 
 def planned(test):
     """(arguments of the planned calls, whether they are all) for one test."""
     grader = CheckGrader if isinstance(test, CheckTest) else SourceGrader
-    held = grader(pickle.loads(spec_of(Problem("p", "", (test,), entry_point="f")).payload))
+    held = grader(content_of(Problem("p", "", (test,), entry_point="f"))[0])
     return [args for _, args, _ in held._prefetch.calls.values()], held._final
 
 

@@ -49,7 +49,9 @@ import sys, types
 for name, path in (("grpo_project", sys.argv[1]), ("grpo_project.verifier", sys.argv[1] + "/verifier")):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
-import grpo_project.verifier.cage.zygote
+import grpo_project.verifier.cage.candidate
+from grpo_project.verifier.cage import zygote
+zygote.preload()
 print(*sys.modules)
 """
 

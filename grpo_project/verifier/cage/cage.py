@@ -6,16 +6,19 @@ import contextlib
 import marshal
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from grpo_project.verifier.cage import launch, namespaces
+from grpo_project.verifier.cage import isolation, launch, namespaces
 from grpo_project.verifier.cage.limits import Limits
+from grpo_project.verifier.cage.profile import Profile
 from grpo_project.verifier.cage.wire import KILL, MAPPED, START
 
 START_LIMIT_S = 30.0
@@ -45,10 +48,11 @@ class Ended:
 class Cage:
     """One zygote and the candidate in it, if any. Not for several threads."""
 
-    def __init__(self, isolation: str, numpy_site: str | None = None) -> None:
-        """With ``numpy_site``, the folder that numpy is installed in, the zygote has numpy loaded."""
+    def __init__(self, isolation: str, profile: Profile | None = None) -> None:
+        """Without a profile, for Python programs that need the standard library alone."""
         self.isolation = isolation
-        self._numpy_site = numpy_site
+        self._profile = profile or Profile()
+        self._work: str | None = None
         self.killed_by_others = False
         """A candidate got a SIGKILL that is not ours: by its own hand, or the machine was short of memory."""
         self._zygote = 0  # its process id as seen from here
@@ -73,13 +77,21 @@ class Cage:
         credentials_expected(ours)
         self._control = ours
         self._zygote = self._process.pid
-        self._send(marshal.dumps({"isolation": self.isolation, "numpy_site": self._numpy_site}))
+        self._work = self._work_folder()
+        order = {"isolation": self.isolation, "profile": self._profile._asdict(), "work": self._work}
+        self._send(marshal.dumps(order))
         answer = self.receive(START_LIMIT_S)
         if "maps" in answer:
             answer = self._write_maps()
         if "ready" not in answer:
             self.close()
             raise CageError(str(answer.get("fault", answer)))
+
+    def _work_folder(self) -> str | None:
+        """A folder of the host's for a cage whose candidates write files and that has no file system of its own."""
+        if not self._profile.programs or self.isolation == isolation.NAMESPACES:
+            return None
+        return tempfile.mkdtemp(prefix="grpo-cage-")
 
     def _write_maps(self) -> dict[str, Any]:
         assert self._process is not None
@@ -172,6 +184,9 @@ class Cage:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._zygote, 0)
         self._process = self._control = None
+        if self._work is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
+            self._work = None
 
 
 def credentials_expected(link: socket.socket) -> None:

@@ -25,9 +25,8 @@ from typing import Any, NoReturn
 
 from grpo_project.verifier.cage import values, wire
 from grpo_project.verifier.cage.purity import is_pure
+from grpo_project.verifier.cage.wire import LINK
 
-LINK = 3
-"""The child's descriptor of its link to the trusted side; 0 to 2 are the standard streams."""
 PROGRAM_FILE = "<solution>"
 STEPS = EXECUTE, EVALUATE = ("<execute>", "<evaluate>")
 """In place of a function's name: a step of a test, with (test, position, source) as the arguments."""

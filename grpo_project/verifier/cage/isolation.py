@@ -18,37 +18,46 @@ import sysconfig
 from collections.abc import Callable
 
 from grpo_project.verifier.cage import kernel, landlock, namespaces, seccomp
+from grpo_project.verifier.cage.profile import Profile
 
 NAMESPACES = "namespaces"
 LANDLOCK = "landlock"
 RLIMITS = "rlimits"
 LEVELS = (NAMESPACES, LANDLOCK, RLIMITS)
 """Strongest first."""
+WORK = "/tmp/work"
+"""Where children that become programs keep their files, in a cage with a file system of its own."""
 _empty_bytes = 0  # size of the cage's /tmp with nothing in it
 
 
-def enter(level: str, numpy_site: str | None, ask_parent: Callable[[], None]) -> None:
+def enter(level: str, profile: Profile, work: str | None, ask_parent: Callable[[], None]) -> None:
     """Isolate this process, a zygote that is about to start its loop. Raises ``OSError`` where the kernel refuses.
 
-    ``ask_parent`` returns when the parent has written the user maps.
+    ``ask_parent`` returns when the parent has written the user maps. ``work`` is the folder of the host's that children
+    may write to, for a profile with programs on a level without a file system of its own.
     """
     global _empty_bytes
-    readable = _readable(numpy_site)
+    readable = _readable(profile)
     if level == NAMESPACES:
         namespaces.unshare()
         ask_parent()
         namespaces.become_init()
         namespaces.pivot_into(readable)
+        if profile.programs:
+            os.mkdir(WORK)
+            os.chdir(WORK)
         _empty_bytes = os.stat("/tmp").st_size
     elif level == LANDLOCK:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        os.chdir("/")
-        landlock.restrict(readable, ["/dev/null"])
+        os.chdir(work or "/")
+        landlock.restrict(readable, ["/dev/null"], programs=profile.programs, work=work)
         kernel.clear_capabilities()  # as root there are some
+    elif work is not None:
+        os.chdir(work)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no ptrace and no /proc/PID/mem for processes of the same user
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if level != RLIMITS:
-        seccomp.install(seccomp.zygote_filter())
+        seccomp.install(seccomp.zygote_filter(programs=bool(profile.programs)))
 
 
 def enter_child(level: str) -> None:
@@ -77,18 +86,21 @@ def sweep(level: str) -> bool:
         return False  # it took the folder's permissions away
 
 
-def _readable(numpy_site: str | None) -> list[str]:
-    """The folders of the standard library, of numpy if asked, and of the shared libraries that are loaded."""
+def _readable(profile: Profile) -> list[str]:
+    """The folders of the standard library, of the profile, and of the shared libraries that are loaded."""
     folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})}
-    folders |= {path for path in sys.path if path != numpy_site}
-    if numpy_site is not None:
-        folders |= {os.path.join(numpy_site, name) for name in ("numpy", "numpy.libs")}
+    folders |= {path for path in sys.path if path != profile.site}
+    if profile.site is not None:
+        folders |= {
+            os.path.join(profile.site, name.split(".")[0] + end) for name in profile.packages for end in ("", ".libs")
+        }
     with open("/proc/self/maps") as maps:
         for line in maps:
             path = line.split(maxsplit=5)[-1].strip()
             if path.startswith("/") and ".so" in os.path.basename(path):
                 folders.add(os.path.dirname(path))
-    return _outermost(sorted(folder for folder in folders if os.path.isdir(folder)))
+    folders = {folder for folder in folders if os.path.isdir(folder)}
+    return _outermost(sorted(folders | set(profile.programs)))
 
 
 def _outermost(folders: list[str]) -> list[str]:

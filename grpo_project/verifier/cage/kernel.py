@@ -24,8 +24,8 @@ SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF =
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _SYS = {
-    "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "capset": 91, "seccomp": 277},
+    "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317, "execve": 59},
+    "aarch64": {"pivot_root": 41, "capset": 91, "seccomp": 277, "execve": 221},
 }
 MACHINE = os.uname().machine
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
 from collections.abc import Iterable
 
 from grpo_project.verifier.cage import kernel
 
-_WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_REMOVE_FILE, _MAKE_REG, _TRUNCATE = 1 << 5, 1 << 8, 1 << 14
+_OF_FOLDERS = _READ_DIR | _REMOVE_FILE | _MAKE_REG
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many rights each ABI version knows
 _NET_RIGHTS = 0b11  # bind and connect TCP, from version 4 on
 _SCOPES = 0b11  # abstract sockets and signals, from version 6 on
@@ -21,8 +24,13 @@ def version() -> int:
     return kernel.syscall("landlock", kernel.SYS_LANDLOCK_CREATE_RULESET, None, 0, 1)
 
 
-def restrict(readable: Iterable[str], writable: Iterable[str]) -> None:
-    """Leave this process reading beneath these folders and writing to these files, and no other file."""
+def restrict(
+    readable: Iterable[str], writable: Iterable[str], *, programs: Iterable[str] = (), work: str | None = None
+) -> None:
+    """Leave this process reading beneath these folders and writing to these files, and no other file.
+
+    What lies beneath ``programs`` may be executed; beneath ``work`` files may be made, changed and removed.
+    """
     abi = version()
     rights = (1 << _FS_RIGHTS[min(abi, 5)]) - 1
     attributes = struct.pack("=QQQ", rights, _NET_RIGHTS if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
@@ -31,6 +39,11 @@ def restrict(readable: Iterable[str], writable: Iterable[str]) -> None:
     try:
         for path in readable:
             _allow(ruleset, path, _READ_FILE | _READ_DIR)
+        for path in programs:
+            _allow(ruleset, path, _READ_FILE | _EXECUTE)
+        if work is not None:
+            files = _READ_FILE | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | (_TRUNCATE if abi >= 3 else 0)
+            _allow(ruleset, work, files | _READ_DIR)
         for path in writable:
             _allow(ruleset, path, _READ_FILE | _WRITE_FILE)
         kernel.syscall("landlock", kernel.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
@@ -41,6 +54,8 @@ def restrict(readable: Iterable[str], writable: Iterable[str]) -> None:
 def _allow(ruleset: int, path: str, rights: int) -> None:
     beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
+        if not stat.S_ISDIR(os.fstat(beneath).st_mode):
+            rights &= ~_OF_FOLDERS  # the kernel refuses a rule on a file that has them
         rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, beneath), 12)
         kernel.syscall("landlock", kernel.SYS_LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
     finally:

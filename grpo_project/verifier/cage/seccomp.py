@@ -114,8 +114,8 @@ def _none_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
     return [_argument(argument), *tests, (_RETURN, 0, 0, _ALLOW), _errno(errno.EPERM)]
 
 
-def zygote_filter() -> bytes:
-    """The filter that a zygote puts on after its set-up."""
+def zygote_filter(*, programs: bool = False) -> bytes:
+    """The filter that a zygote puts on after its set-up. With ``programs`` a child may become another program."""
     number = numbers()
     program = _head()
     program += _when(
@@ -131,6 +131,8 @@ def zygote_filter() -> bytes:
     for name, value in number.items():
         if name not in _CONDITIONAL:
             program += _when(value, [(_RETURN, 0, 0, _ALLOW)])
+    if programs:
+        program += _when(kernel.number_of("execve"), [(_RETURN, 0, 0, _ALLOW)])
     program += _when(kernel.number_of("seccomp"), [(_RETURN, 0, 0, _ALLOW)])  # a further filter only takes away
     return _assembled([*program, _errno(errno.EPERM)])
 

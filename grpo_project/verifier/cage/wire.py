@@ -4,7 +4,7 @@ A frame is four bytes of length, then the payload; what is in it, others decide.
 
 A cage (the trusted side) and its zygote say to each other, over a SEQPACKET socket:
 
--> {"isolation": level, "numpy_site": folder or None}      once (marshal)
+-> {"isolation": level, "profile": ..., "work": folder or None}  once (marshal)
 <- {"maps": True}, -> MAPPED                               once, where the parent has to write the user maps
 <- {"ready": level}                                        once
 -> START, with descriptors [link] or [link, stdin, stdout] fork a child
@@ -20,6 +20,8 @@ import os
 import socket
 import struct
 
+LINK = 3
+"""The child's descriptor of its link to the trusted side; 0 to 2 are the standard streams."""
 KILL, MAPPED = b"kill", b"mapped"
 START = struct.Struct("=QQ")
 """CPU seconds and bytes of memory that the child may use (``Limits.of_process``)."""

@@ -17,9 +17,10 @@ import socket
 import struct
 import sys
 import time
+from typing import Any
 
-from grpo_project.verifier.cage import candidate, isolation
-from grpo_project.verifier.cage.wire import KILL, MAPPED, START
+from grpo_project.verifier.cage import isolation, profile
+from grpo_project.verifier.cage.wire import KILL, LINK, MAPPED, START
 
 PROCESSES = 10
 """Processes and threads, the zygote included. Each process may use the memory limit."""
@@ -40,7 +41,7 @@ _RIGHTS = struct.Struct("3i")
 _RIGHTS_SPACE = socket.CMSG_SPACE(_RIGHTS.size)
 
 
-def _preload() -> None:
+def preload() -> None:
     # ``random`` would have itself seeded after every fork (Lib/random.py, its last lines), which takes half as long as
     # the fork: a child seeds it where its program has the word in it.
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
@@ -50,29 +51,32 @@ def _preload() -> None:
             importlib.import_module(name)
     finally:
         os.register_at_fork = register
+    from grpo_project.verifier.cage import candidate  # Python's zygote alone carries it
+
     candidate.replace_randomness()
-
-
-_preload()
 
 
 def main(control_fd: int) -> None:
     control = socket.socket(fileno=control_fd)
     order = marshal.loads(control.recv(1 << 16))
-    if order["numpy_site"] is not None:
-        sys.path.append(order["numpy_site"])
-        importlib.import_module("numpy.random")
-    level = order["isolation"]
+    level, wanted = order["isolation"], order["profile"]
+    if wanted["resident"] == profile.PYTHON:
+        preload()
+    if wanted["site"] is not None:
+        sys.path.append(wanted["site"])
+    for name in wanted["packages"]:
+        importlib.import_module(name)
+    resident = importlib.import_module(f"grpo_project.verifier.{wanted['resident']}")
     own_size = _address_space()  # there is no /proc in the cage
     try:
-        isolation.enter(level, order["numpy_site"], lambda: _ask_parent(control))
+        isolation.enter(level, profile.Profile(**wanted), order["work"], lambda: _ask_parent(control))
     except OSError as error:
         control.send(marshal.dumps({"fault": str(error)}))
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    zygote = Zygote(control, level, own_size)
-    candidate.warm_up()
+    zygote = Zygote(control, level, own_size, resident)
+    resident.warm_up()
     gc.collect()
     gc.freeze()
     control.send(marshal.dumps({"ready": level}))
@@ -89,8 +93,9 @@ def _ask_parent(control: socket.socket) -> None:
 class Zygote:
     """The loop, and what a child takes over from it."""
 
-    def __init__(self, control: socket.socket, level: str, own_size: int) -> None:
+    def __init__(self, control: socket.socket, level: str, own_size: int, resident: Any) -> None:
         """``own_size``: bytes of address space that the zygote maps, which come on top of a candidate's share."""
+        self._resident = resident
         self._control = control
         self._level = level
         self._own_size = own_size
@@ -136,8 +141,8 @@ class Zygote:
             if len(descriptors) == 3:
                 os.dup2(descriptors[1], 0)
                 os.dup2(descriptors[2], 1)
-            os.dup2(descriptors[0], candidate.LINK)
-            os.closerange(candidate.LINK + 1, self._descriptors)
+            os.dup2(descriptors[0], LINK)
+            os.closerange(LINK + 1, self._descriptors)
             os.setsid()
             cpu_s, memory_bytes = START.unpack(limits)
             cpu_s = _at_most(cpu_s, resource.RLIMIT_CPU)
@@ -148,7 +153,7 @@ class Zygote:
             isolation.enter_child(self._level)
         except BaseException:  # noqa: BLE001 - a child that could not be caged must not live on as a second zygote
             os._exit(1)  # no hello was sent, so the trusted side knows that it was our fault
-        candidate.run()
+        self._resident.run()
 
 
 def _address_space() -> int:

@@ -16,8 +16,7 @@ from typing import Any
 from grpo_project.errors import DataError, SandboxError
 from grpo_project.problems.problem import Problem
 from grpo_project.verifier.engine.engine import Engine, Outcome
-from grpo_project.verifier.extract import extract_code
-from grpo_project.verifier.python.spec import Spec
+from grpo_project.verifier.languages import Spec, extract_code
 from grpo_project.verifier.verdict import Job, Status, TestResult, Verdict
 
 Key = tuple[bytes, str]
@@ -189,7 +188,7 @@ def _verdict(job: Job, code: str, outcome: Outcome) -> Verdict:
     kind, content = outcome
     if kind == "unusable":
         raise DataError(f"problem {job.problem.id}: {content}")
-    weak, cpu_s, wall_s = False, 0.0, 0.0
+    cpu_s, wall_s, weak, method, remarks = 0.0, 0.0, False, "", ()
     if kind == "fault":
         message = f"the sandbox failed on every attempt: {content}"
         tests = tuple(TestResult(Status.INFRASTRUCTURE, message) for _ in job.problem.tests)
@@ -197,7 +196,7 @@ def _verdict(job: Job, code: str, outcome: Outcome) -> Verdict:
         message = "the problem's own test code did not finish judging what the program returned"
         tests = tuple(TestResult(Status.TIMEOUT, message) for _ in job.problem.tests)
     else:
-        weak, fields, cpu_s, wall_s = content
+        fields, cpu_s, wall_s, weak, method, remarks = content
         tests = tuple(_test_result(*field) for field in fields)
     assert len(tests) == len(job.problem.tests)  # a verdict is one result for each test, whatever happened
     first = next((test for test in tests if not test.passed), None)
@@ -211,6 +210,8 @@ def _verdict(job: Job, code: str, outcome: Outcome) -> Verdict:
         code=code,
         message=first.message if first else "",
         weak=weak,
+        method=method,
+        remarks=remarks,
         cpu_s=cpu_s,
         wall_s=wall_s,
     )

@@ -14,35 +14,15 @@ from typing import Any
 from grpo_project.verifier.cage.cage import Cage, CageError
 from grpo_project.verifier.cage.candidate import EVALUATE, EXECUTE
 from grpo_project.verifier.cage.limits import Limits
+from grpo_project.verifier.cage.session import Session, Stopped
 from grpo_project.verifier.python.asserts import Step, looks_at_arguments, needs_objects, steps_of
 from grpo_project.verifier.python.compare import Comparator
 from grpo_project.verifier.python.dry_run import Call, Prefetch, Stub, dry_run
 from grpo_project.verifier.python.remote import Calls, Mispredicted, Remote, Watchdog, exception_of, result_of
-from grpo_project.verifier.python.session import Session, Stopped
+from grpo_project.verifier.room import Result, Unusable
 
 _TEXT = 200
 _CANDIDATE = "<candidate>"
-
-
-class Unusable(Exception):
-    """The problem's own tests can't be run, whatever the candidate."""
-
-
-class Result:
-    """One test's outcome; the fields of ``verdict.TestResult``."""
-
-    __slots__ = ("cpu_s", "expected", "got", "input", "message", "status")
-
-    def __init__(self, status: str, message: str = "", input: str = "", expected: str = "", got: str = "") -> None:
-        self.status = status
-        self.message = message[:500]
-        self.input = input
-        self.expected = expected
-        self.got = got
-        self.cpu_s = 0.0
-
-    def fields(self) -> tuple:
-        return (self.status, self.message, self.input, self.expected, self.got, self.cpu_s)
 
 
 def brief(value: Any) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 from grpo_project.verifier.cage import values
 from grpo_project.verifier.cage.cage import CageError
 from grpo_project.verifier.cage.candidate import STEPS
+from grpo_project.verifier.cage.session import Session, Stopped
 from grpo_project.verifier.python.dry_run import Call, Prefetch, blob_of, call_key
-from grpo_project.verifier.python.session import Session, Stopped
 
 TEST_CODE_S = 10.0
 """Wall seconds that judging one candidate may take, the problem's own test code included and the cage's work not."""

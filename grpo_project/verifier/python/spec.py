@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import marshal
-import pickle
-from dataclasses import dataclass
 from typing import Any
 
 from grpo_project.errors import DataError
@@ -16,18 +13,8 @@ from grpo_project.verifier.python.asserts import classes_in
 _KINDS = {CallTest: "call", AssertTest: "assert", CheckTest: "check", StdioTest: "stdio"}
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """One problem as the judges read it."""
-
-    key: bytes
-    payload: bytes
-    stuck_s: float
-    """Wall seconds after which a worker that still judges it has failed: far above every limit of the candidate's."""
-
-
-def spec_of(problem: Problem, *, stop_early: bool = False) -> Spec:
-    """Raises ``DataError`` where the problem's tests can't be run."""
+def content_of(problem: Problem, *, stop_early: bool = False) -> tuple[dict[str, Any], float]:
+    """Plain values, and wall seconds as in ``languages.Spec``. Raises ``DataError`` for tests that can't be run."""
     kinds = {type(test) for test in problem.tests}
     if len(kinds) != 1:
         raise DataError(f"problem {problem.id}: its tests have to be of one kind, and at least one")
@@ -50,14 +37,11 @@ def spec_of(problem: Problem, *, stop_early: bool = False) -> Spec:
         },
     }
     try:
-        # Not of the pickle: that says which values are one object, too, and so differs from one process to the next.
-        # Version 2 has no back references, and writes sets in one order.
-        key = hashlib.sha256(marshal.dumps(content, 2)).digest()
+        marshal.dumps(content["tests"])
     except ValueError:
         raise DataError(f"problem {problem.id}: a test's args have to be built-in values") from None
-    payload = pickle.dumps(content)
     runs = len(problem.tests) if kind == "stdio" else 1
-    return Spec(key, payload, 120 + runs * problem.time_limit_s * 100)
+    return content, 120 + runs * problem.time_limit_s * 100
 
 
 def _plain(test: Any) -> tuple:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from grpo_project.verifier.cage.cage import Cage
+from grpo_project.verifier.cage.session import Output, Session, Stopped
 from grpo_project.verifier.python.compare import same_output
-from grpo_project.verifier.python.grader import Grader, Result, brief, candidate_seed, status_of, told
+from grpo_project.verifier.python.grader import Grader, brief, candidate_seed, status_of, told
 from grpo_project.verifier.python.remote import exception_of, record_of
-from grpo_project.verifier.python.session import Session, Stopped
+from grpo_project.verifier.room import Result
 
 
 class StdioGrader(Grader):
@@ -51,33 +52,6 @@ class StdioGrader(Grader):
             for descriptor in (source, reader, writer):
                 if descriptor >= 0:
                     os.close(descriptor)
-
-
-class Output:
-    """What a program prints, up to a limit."""
-
-    def __init__(self, descriptor: int, limit: int) -> None:
-        os.set_blocking(descriptor, False)
-        self.descriptor = descriptor
-        self.limit = limit
-        self.data = bytearray()
-        self.closed = False
-
-    def drain(self) -> None:
-        while not self.closed and not self.overflowed:
-            try:
-                data = os.read(self.descriptor, 1 << 18)
-            except BlockingIOError:
-                return
-            self.closed = not data
-            self.data += data
-
-    @property
-    def overflowed(self) -> bool:
-        return len(self.data) > self.limit
-
-    def text(self) -> str:
-        return self.data[: self.limit].decode("utf-8", "replace")
 
 
 def _watch(session: Session, output: Output) -> Result:

@@ -256,3 +256,30 @@ class Session:
     def _leaves(self) -> bool:
         """Whether the child ends by itself, as it should where it was told all."""
         return self._final and not self._overdue and self._ended_within(_LEAVE_S)
+
+
+class Output:
+    """What a program prints, up to a limit."""
+
+    def __init__(self, descriptor: int, limit: int) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.limit = limit
+        self.data = bytearray()
+        self.closed = False
+
+    def drain(self) -> None:
+        while not self.closed and not self.overflowed:
+            try:
+                data = os.read(self.descriptor, 1 << 18)
+            except BlockingIOError:
+                return
+            self.closed = not data
+            self.data += data
+
+    @property
+    def overflowed(self) -> bool:
+        return len(self.data) > self.limit
+
+    def text(self) -> str:
+        return self.data[: self.limit].decode("utf-8", "replace")

@@ -1,0 +1,63 @@
+"""Python in one judge: its cages and its kinds of graders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from typing import Any
+
+from grpo_project.verifier.cage import launch
+from grpo_project.verifier.cage.cage import Cage, CageError
+from grpo_project.verifier.cage.profile import Profile
+from grpo_project.verifier.python.grader import CallGrader, CheckGrader, Grader, SourceGrader
+from grpo_project.verifier.python.stdio import StdioGrader
+from grpo_project.verifier.room import Graded
+
+KINDS: dict[str, type[Grader]] = {
+    "call": CallGrader,
+    "assert": SourceGrader,
+    "check": CheckGrader,
+    "stdio": StdioGrader,
+}
+_IMPORTS_NUMPY = re.compile(r"^\s*(?:import|from)\s+numpy\b", re.MULTILINE)
+
+
+class Room:
+    """A cage for most programs, and one with numpy loaded for those that import it."""
+
+    def __init__(self, isolation: str) -> None:
+        numpy_site = os.environ.get(launch.NUMPY_SITE)
+        self._cage = Cage(isolation)
+        self._numpy_cage: Cage | None = None
+        if numpy_site is not None:
+            sys.path.append(numpy_site)  # for tests that import numpy, or what is installed beside it
+            self._numpy_cage = Cage(isolation, Profile(site=numpy_site, packages=("numpy.random",)))
+
+    def grader(self, spec: dict[str, Any]) -> Grader:
+        return KINDS[spec["kind"]](spec)
+
+    def grade(self, grader: Grader, program: str, seed: bytes) -> Graded:
+        """A program whose process was killed by a stranger is run once more: then it counts as its own doing."""
+        cage = self._cage_for(program)
+        cage.killed_by_others = False
+        results, cpu_s = grader.grade(cage, program, seed)
+        if cage.killed_by_others:
+            results, cpu_s = grader.grade(cage, program, seed)
+        return Graded(results, cpu_s, grader.weak)
+
+    def _cage_for(self, program: str) -> Cage:
+        """Loading numpy takes fifty times as long as a small program: one zygote has it loaded."""
+        if self._numpy_cage is not None and _IMPORTS_NUMPY.search(program):
+            return self._numpy_cage
+        return self._cage
+
+    def start(self) -> None:
+        with contextlib.suppress(CageError):
+            self._cage.start()
+
+    def close(self) -> None:
+        self._cage.close()
+        if self._numpy_cage is not None:
+            self._numpy_cage.close()
