@@ -60,7 +60,7 @@ def test_programs_with_standard_input_draw_the_same_each_time():
 
 KEY = """
 from grpo_project.problems.problem import CallTest, Problem
-from grpo_project.verifier.python.spec import spec_of
+from grpo_project.verifier.languages import spec_of
 text = "ab" * 3
 tests = (CallTest(({"x", "yy", "zzz", "w"}, "ab" * 3), frozenset(("p", "q", "r"))), CallTest((text, text), text))
 print(spec_of(Problem("p", "", tests, entry_point="f")).key.hex())

@@ -42,6 +42,9 @@ _RIGHTS_SPACE = socket.CMSG_SPACE(_RIGHTS.size)
 
 
 def preload() -> None:
+    """For Python programs. Before their first line chance is replaced by what the run's secret makes of it."""
+    from grpo_project.verifier.cage import candidate  # the zygotes of other languages do without
+
     # ``random`` would have itself seeded after every fork (Lib/random.py, its last lines), which takes half as long as
     # the fork: a child seeds it where its program has the word in it.
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
@@ -51,8 +54,6 @@ def preload() -> None:
             importlib.import_module(name)
     finally:
         os.register_at_fork = register
-    from grpo_project.verifier.cage import candidate  # Python's zygote alone carries it
-
     candidate.replace_randomness()
 
 
