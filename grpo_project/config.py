@@ -142,6 +142,17 @@ class Configuration:
     model: ModelConfig
     embedded_model: bool
     """No model was named: the embedded one is trained, with its recipe as defaults."""
+    argv: tuple[str, ...] = ()
+    """The command line as it was given."""
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the command as one would type it again."""
+        processes = self.grpo.world_size
+        launcher = (
+            ["grpo"] if processes == 1 else ["torchrun", f"--nproc_per_node={processes}", "-m", "grpo_project.cli"]
+        )
+        return [*launcher, "train", *self.argv]
 
     def to_dict(self) -> dict[str, Any]:
         """All flags as JSON values, without secrets: what ``run.json`` keeps."""
@@ -157,7 +168,7 @@ def parse_configuration(argv: Sequence[str]) -> Configuration:
         ConfigError: an unknown flag, a bad value, a missing or malformed file, or flags that contradict each other.
         SystemExit: after ``--help``.
     """
-    argv = _split_config_flag(argv)
+    given, argv = tuple(argv), _split_config_flag(argv)
     parser = _parser()
     from_file = read_config_file(argv[argv.index("--config") + 1]) if "--config" in argv else {}
     embedded = not _names_a_model(argv, from_file)
@@ -173,7 +184,7 @@ def parse_configuration(argv: Sequence[str]) -> Configuration:
     run, grpo, model = parsed
     _unite_model_names(run, model)
     _check_resampling(run, grpo)
-    return Configuration(run, grpo, model, embedded)
+    return Configuration(run, grpo, model, embedded, given)
 
 
 def read_config_file(path: str) -> dict[str, Any]:

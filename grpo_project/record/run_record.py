@@ -99,13 +99,21 @@ class RunRecord:
     def finished(self) -> bool:
         return self.content["status"] == "finished"
 
-    def begin_attempt(self, attempt: int, resumed_from: int | None, last_step_seen: int, **facts: Any) -> None:
+    def begin_attempt(
+        self,
+        attempt: int,
+        resumed_from: int | None,
+        last_step_seen: int,
+        config: dict[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
         """A process starts to train.
 
         Args:
             attempt: counts process starts from 0.
             resumed_from: the checkpoint's step, or ``None`` for a fresh start.
             last_step_seen: the last step in the journal; what lies beyond ``resumed_from`` is done again.
+            config: the flags of this start; those that differ from the last one's are noted (``config_changes``).
         """
         if attempt > 0:
             if self.content["status"] in ("running", "interrupted"):
@@ -121,6 +129,9 @@ class RunRecord:
                 **facts,
             }
         )
+        if config is not None:
+            self.attempts[-1]["config_changes"] = changed_flags(redact(self.content["config"]), redact(config))
+            self.content["config"] = config
         self.content["status"] = "running"
         self.write()
 
@@ -159,6 +170,16 @@ def require_shape(value: Any, shape: Mapping[str, type], where: str = "") -> Non
             raise ValueError(
                 f"{what} is {'missing' if name not in value else f'{found!r:.40}'}, not of type {kind.__name__}"
             )
+
+
+def changed_flags(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
+    """``{"grpo.learning_rate": [0.001, 0.002]}``: flags whose values differ between two configurations."""
+    flat = [
+        {f"{part}.{flag}": value for part, flags in c.items() for flag, value in flags.items()} for c in (before, after)
+    ]
+    names = dict.fromkeys([*flat[0], *flat[1]])
+    values = {name: [config.get(name) for config in flat] for name in names}
+    return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
 
 def now() -> str:

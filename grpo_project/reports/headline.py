@@ -100,7 +100,7 @@ def facts(reader: RunReader) -> list[tuple[str, str]]:
         ("Model", run.get("model_name") or "the embedded model"),
         ("Training problems", problems_text(data.get("train", {}))),
         ("Held-out problems", problems_text(data.get("heldout", {}))),
-        ("Command", last.get("command") or rebuilt_command(reader)),
+        ("Command", command(reader)),
         ("Run", f"{content['run_id']}, begun {content['created']}"),
         ("Seed", str(grpo.get("seed", "?"))),
         ("Commit", "not a git tree" if git is None else git["commit"][:12] + (", changed" if git["changed"] else "")),
@@ -117,9 +117,11 @@ def problems_text(data: dict[str, Any]) -> str:
     return f"{data.get('count', 0):,} ({data.get('source', '?')}; {str(data.get('fingerprint', ''))[:12]})"
 
 
-def rebuilt_command(reader: RunReader) -> str:
-    """The command line that goes on with this run: everything else is in its run.json."""
-    return f"grpo train --output_dir {shlex.quote(str(reader.folder))}"
+def command(reader: RunReader) -> str:
+    """The command line of the last start, which also goes on with the run; for older runs one that does the same."""
+    started = reader.record.content["attempts"] if reader.record else []
+    words = started[-1].get("command") if started else None
+    return shlex.join(words or ["grpo", "train", "--output_dir", str(reader.folder)])
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

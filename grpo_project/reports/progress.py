@@ -26,7 +26,6 @@ def attempts(reader: RunReader) -> list[dict[str, Any]]:
                 "ended": told.get("ended"),
                 "how": told.get("outcome") or told.get("error"),
                 "host": told.get("host"),
-                "command": told.get("command"),
                 "changes": told.get("config_changes", {}),
             }
         )

@@ -120,11 +120,12 @@ def open_run(plan: RunPlan, verifier: Verifier, main_process: bool) -> Iterator[
             configuration.to_dict(),
             {"train": plan.train.describe(), "heldout": plan.heldout.describe()},
         )
-        record.content["config"] = configuration.to_dict()  # flags that may change between starts may have
         record.begin_attempt(
             attempt,
             plan.resume_step,
             last_step_seen,
+            configuration.to_dict(),  # flags that may change between starts may have
+            command=configuration.command,
             world_size=configuration.grpo.world_size,
             isolation=verifier.isolation,
         )

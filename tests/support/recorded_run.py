@@ -45,7 +45,14 @@ def record_run(
     )
     seen = 0
     for attempt, (begin, end) in enumerate(starts):
-        record.begin_attempt(attempt, begin if attempt else None, seen, isolation="landlock", world_size=1)
+        record.begin_attempt(
+            attempt,
+            begin if attempt else None,
+            seen,
+            isolation="landlock",
+            world_size=1,
+            command=["grpo", "train", "--seed", "1"],
+        )
         with Journal(folder, attempt) as journal, SampleStore(folder, attempt) as store:
             journal.event("resumed" if attempt else "started", step=begin, run_id=record.run_id)
             evaluations = EvaluationStore(folder, attempt)
