@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from recorded_run import record_run
 from rich.console import Console
 
 from grpo_project.errors import ConfigError
@@ -76,16 +77,35 @@ def test_summary_compares_the_first_and_the_last_evaluation(tmp_path: Path) -> N
 
 def test_status_of_a_killed_run_tells_why_it_stands_where_it_does(tmp_path: Path) -> None:
     status = run_status(make_run(tmp_path / "run", {0: 0.4, 25: 0.5}))
-    assert status["status"].startswith("killed")
+    assert status["status"] == "killed"
     assert status["step"] == 25
     text = " ".join(shown(status_lines(status)).split())
     for expected in (
         "25 of 50",
-        "0.500 on 10 held-out problems",
+        "pass rate 0.500 [0.400, 0.600] on 10 held-out problems (builtin) at step 25",
         "a lower bound above 0.70",
-        "no space left on device",
+        "trouble step 30: checkpoint_failed: no space left on device",
+        f"to go on grpo train --output_dir {tmp_path / 'run'}",
     ):
         assert expected in text
+
+
+def test_what_went_wrong_long_ago_is_history(tmp_path: Path) -> None:
+    folder = record_run(tmp_path / "run", ((0, 200),), every=20)
+    with Journal(folder, 0) as journal:
+        journal.event("alarm", step=17, kind="too_hard", cause="All fail.", remedy="Go back.")
+        journal.event("alarm", step=190, kind="too_easy", cause="All pass.", remedy="Advance.")
+        journal.event("checkpoint_failed", step=180, reason="no space left on device")
+        journal.event("checkpoint", step=190)
+        journal.event("evaluation_failed", step=200, reason="the sandbox is away")
+    status = run_status(folder)
+    assert [event["step"] for event in status["troubles"]] == [190], "all others are over"
+    assert status["past_troubles"] == 3
+    text = " ".join(shown(status_lines(status)).split())
+    assert "All pass. Advance." in text and "All fail." not in text and "to go on" not in text
+    assert "reward 1.000 (mean of the last steps)" in text
+    assert "2.00 s a step, 500 tokens a second" in text
+    assert "+0.875 [" in text and "since the first one" in text
 
 
 def test_status_of_a_folder_without_a_run(tmp_path: Path) -> None:
