@@ -19,6 +19,7 @@ from rich.text import Text
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 MAX_TESTS = 3
 MAX_CHANGES = 20
+MAX_INPUT = 60  # characters of a test's input in the matrix
 THEME = "ansi_dark"  # the terminal's own colours: readable on dark and on light
 
 Row = Mapping[str, Any]
@@ -71,6 +72,47 @@ def tests_table(failing: Sequence[Row]) -> Table:
     if len(failing) > MAX_TESTS:
         table.add_row(Text(f"and {len(failing) - MAX_TESTS} more", style="dim"))
     return table
+
+
+def show_group(console: Console, group: Sequence[Row], *, with_prompt: bool = False) -> None:
+    """A group side by side: each completion's reward, advantage and tests, then each different program once."""
+    first = group[0]
+    solved = sum(row["status"] == "passed" for row in group)
+    title = f"step {first['step']} · {first['problem_id']} · {first['level']} · {solved} of {len(group)} solved"
+    console.print(Rule(style="dim"), Text(visible(title), style="bold"))
+    if with_prompt:
+        console.print(Text(visible(first["prompt"]), style="dim"))
+    console.print(group_table(group))
+    programs: dict[str, list[int]] = {}
+    for number, row in enumerate(group, start=1):
+        programs.setdefault(row["code"] or row["completion"], []).append(number)
+    for numbers in programs.values():
+        row = group[numbers[0] - 1]
+        console.print(Text(", ".join(f"#{number}" for number in numbers) + f"  {outcome(row)}", style="bold"))
+        console.print(code_view(row))
+        if failing := [test for test in row["tests"] if test["status"] != "passed"]:
+            console.print(tests_table(failing[:1]))
+
+
+def group_table(group: Sequence[Row]) -> Table:
+    """Completions as columns; reward, advantage and each test as rows."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for number in range(1, len(group) + 1):
+        table.add_column(f"#{number}", justify="right")
+    for name, shape in (("reward", "{:.3f}"), ("advantage", "{:+.3f}")):
+        table.add_row(name, *("-" if row[name] is None else shape.format(row[name]) for row in group))
+    widest = max(group, key=lambda row: len(row["tests"]))["tests"]
+    for place, test in enumerate(widest):
+        marks = [mark(row["tests"][place]["status"]) if place < len(row["tests"]) else Text("·") for row in group]
+        table.add_row(Text(visible(test["input"] or f"test {place + 1}")[:MAX_INPUT], style="dim"), *marks)
+    return table
+
+
+def mark(status: str) -> Text:
+    """A test's outcome as a sign that is told apart without its colour."""
+    signs = {"passed": ("✓", "green"), "failed": ("✗", "red"), "timeout": ("⏱", "yellow")}
+    return Text(*signs.get(status, ("!", "yellow")))
 
 
 def show_difference(

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
+from grpo_project.record.run_record import RunRecord
+from grpo_project.record.samples import read_samples
 from grpo_project.verifier.verdict import Status
 
 PER_SORT = 6
@@ -39,6 +44,21 @@ def split_into_groups(rows: Iterable[Row], size: int | None) -> list[Group]:
         else:
             groups.append([row])
     return groups
+
+
+def groups_of(folder: Path, steps: Sequence[int]) -> dict[tuple[int, str], list[Group]]:
+    """The whole groups of these steps, by step and problem."""
+    rows = read_samples(folder, where=pc.field("step").isin(sorted(set(steps)))).to_pylist()
+    found: dict[tuple[int, str], list[Group]] = {}
+    for group in split_into_groups(rows, group_size(folder)):
+        found.setdefault((group[0]["step"], group[0]["problem_id"]), []).append(group)
+    return found
+
+
+def group_size(folder: Path) -> int | None:
+    """Completions of a group as run.json tells it."""
+    record = RunRecord.read(folder)
+    return None if record is None else record.content["config"].get("grpo", {}).get("num_generations")
 
 
 def sort_of(group: Group) -> str:

@@ -1,3 +1,6 @@
+import csv
+import json
+
 import pytest
 
 from grpo_project.cli import main
@@ -144,3 +147,63 @@ def test_evaluations_can_be_looked_at_as_well(tmp_path, capsys):
     assert "step 25 · p · foundation · failed 0/1" in show(capsys, tmp_path, "--evaluations")
     assert main(["samples", str(tmp_path)]) == 2
     assert "--evaluations" in capsys.readouterr().err
+
+
+def scored(problem_id, reward, advantage, passed, code):
+    status = "passed" if passed else "failed"
+    return {**row(problem_id, status, code=code), "reward": reward, "advantage": advantage}
+
+
+@pytest.fixture
+def group_dir(tmp_path):
+    with SampleStore(tmp_path, 0) as store:
+        good, bad = "def f(x):\n    return x + 1", "def f(x):\n    return x"
+        store.append(1, [scored("a", 1.0, 0.5, True, good), scored("a", 0.0, -1.5, False, bad)])
+        store.append(2, [scored("b", 0.5, 0.1, False, "=cmd|'/c calc'!A1"), scored("b", 0.7, -0.1, False, "needle")])
+    return tmp_path
+
+
+def test_the_worst_come_first_when_sorted(group_dir, capsys):
+    by_reward = show(capsys, group_dir, "--sort", "reward", "--limit", 3)
+    shown = [line.rsplit("reward ", 1)[1][:5] for line in by_reward.splitlines() if "reward " in line]
+    assert shown == ["0.000", "0.500", "0.700"]
+    assert "advantage -1.500" in show(capsys, group_dir, "--sort", "advantage", "--limit", 1)
+    assert main(["samples", str(group_dir), "--evaluations", "--sort", "reward"]) == 2
+
+
+def test_a_text_is_searched_in_prompts_and_completions(group_dir, capsys):
+    printed = show(capsys, group_dir, "--search", "needle")
+    assert "needle" in printed and "1 of 1 that fit" in printed
+    assert "4 of 4 that fit" in show(capsys, group_dir, "--search", "Write f")
+    assert main(["samples", str(group_dir), "--search", "nowhere"]) == 2
+
+
+def test_a_group_is_shown_whole_with_each_program_once(group_dir, capsys):
+    printed = show(capsys, group_dir, "--group", "--status", "passed")
+    assert "step 1 · a · foundation · 1 of 2 solved" in printed
+    lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.strip()}
+    assert lines["reward"] == ["1.000", "0.000"] and lines["advantage"] == ["+0.500", "-1.500"]
+    assert printed.index("#1  passed 1/1") < printed.index("#2  failed 0/1")
+    assert "· b ·" not in printed
+    assert main(["samples", str(group_dir), "--group", "--export", "csv"]) == 2
+
+
+def test_export_as_a_table_is_safe_to_open_and_as_lines_is_whole(group_dir, tmp_path, capsys):
+    lines = [json.loads(line) for line in show(capsys, group_dir, "--export", "jsonl").splitlines()]
+    assert [(line["step"], line["reward"]) for line in lines] == [(2, 0.5), (2, 0.7), (1, 1.0), (1, 0.0)]
+    assert lines[0]["tests"][0]["expected"] == "42"
+    target = tmp_path / "out.csv"
+    assert show(capsys, group_dir, "--export", "csv", "--output", target).strip() == str(target)
+    with target.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["code"] == "'=cmd|'/c calc'!A1", "a spreadsheet would run it"
+    assert rows[2]["code"] == "def f(x):\n    return x + 1"
+    assert main(["samples", str(group_dir), "--output", "x"]) == 2
+
+
+def test_export_as_a_page_holds_the_groups(group_dir, capsys):
+    target = group_dir / "samples.html"
+    assert show(capsys, group_dir, "--export", "html", "--status", "failed").strip() == str(target)
+    data = target.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0]
+    groups = json.loads(data)["samples"]["groups"]
+    assert [(group["step"], len(group["completions"])) for group in groups] == [(2, 2), (1, 1)]

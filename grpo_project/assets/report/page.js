@@ -169,7 +169,7 @@ function render() {
   drawn.clear(); waiting.length = 0;
   const open = [...document.querySelectorAll("details[open][id]")].map((d) => d.id), at = window.scrollY;
   const single = DATA.runs.length === 1 && !DATA.comparison;
-  const blocks = single ? runPage(DATA.runs[0]) : comparisonPage(DATA);
+  const blocks = DATA.samples ? [groupsSection(DATA.samples)] : single ? runPage(DATA.runs[0]) : comparisonPage(DATA);
   const links = blocks.filter((b) => b.tagName === "SECTION").map((b) => el("a", { href: `#${b.id}` }, b.dataset.short));
   const button = el("button", { type: "button", onclick: switchTheme }, theme === "dark" ? "Light" : "Dark");
   root.replaceChildren(
