@@ -56,10 +56,18 @@ def run(args: argparse.Namespace) -> int:
     console.print(status_table(status))
     for segment in status["segments"]:
         console.print(segment["url"] or "", soft_wrap=True)
-    if code:
+    if status["missing"]:
+        console.print(
+            f"{status['missing']} rows that W&B had confirmed are not there: `grpo sync {args.output_dir} --rebuild` "
+            "uploads all of them to new W&B runs."
+        )
+    elif code:
         console.print(
             f"{status['pending']} rows are not confirmed: {status['last_error']}. Run the same command again."
         )
+    for segment in status["segments"]:
+        for step, reason in segment["set_aside"].items():
+            console.print(f"step {step} is not in W&B as it is in the journal: {reason}", highlight=False)
     return 1 if code else 0
 
 

@@ -150,15 +150,29 @@ class Channel:
         if "confirmed" in message:
             self._progressed()
             state.confirmed, state.confirmed_step = message["confirmed"], message["confirmed_step"]
-            state.restart = message["restart"]
+            state.restart, state.late = message["restart"], message["late"]
+        if "set_aside" in message:
+            self._set_aside(message["step"], message["set_aside"], message["whole"])
         if "trouble" in message:
             self._trouble(message["trouble"])
         if "complete" in message:
             self._progressed()
             state.complete, state.read_back = message["complete"], message["read_back"]
+            state.missing = message["missing"]
         if "failed" in message:
             self._failure = redact_text(message["failed"])
         return True
+
+    def _set_aside(self, step: int, reason: str, whole: bool) -> None:
+        """The client did not take all of a row: the others go on without it. Said once, however often it is tried."""
+        if str(step) in self.state.set_aside:
+            return
+        self.state.set_aside[str(step)] = redact_text(reason)
+        if whole:
+            self.state.lost.append(step)
+        self.event(
+            "wandb_row_set_aside", run_id=self.segment.run_id, step=step, whole=whole, reason=redact_text(reason)
+        )
 
     def _progressed(self) -> None:
         self._failures = 0

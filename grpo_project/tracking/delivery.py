@@ -22,9 +22,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from grpo_project.record.run_directory import RunPaths
+from grpo_project.tracking.client_rows import log_row
 from grpo_project.tracking.processes import CLIENT_PROCESS, children, kill
 from grpo_project.tracking.segments import STEP_METRIC, Row, Segment, SegmentRows, read_segments, segment_rows
-from grpo_project.tracking.server import ServerWatch, describe, is_closed, read_back
+from grpo_project.tracking.server import ReadBack, ServerWatch, describe, is_closed, read_back, sample_values
 from grpo_project.tracking.settings import Pace, base_url
 from grpo_project.tracking.state import SegmentState, read_state
 
@@ -50,7 +52,11 @@ class Delivery:
         self.output_dir, self.segment, self.state, self.pace = output_dir, segment, state, pace
         self.trainer_pid = trainer_pid
         self.end: tuple[bool, int] | None = None
-        self.sent: collections.deque[Row] = collections.deque()  # not confirmed yet; without their values
+        self.sent: collections.deque[tuple[int, Row]] = collections.deque()
+        """Not confirmed yet, without their values; each with the step that the server must show."""
+        self.sent_step = -1
+        self.lost = list(state.lost)
+        """Steps of rows that the client did not take at all."""
         self.confirmed_step = state.confirmed_step
         self.progress_at = time.monotonic()
 
@@ -135,6 +141,7 @@ class Delivery:
             offset=known.restart,
             number=known.confirmed,
             after=known.confirmed_step,
+            late=known.late,
         )
 
     def log_rows(self, batch: list[Row], start: int) -> None:
@@ -143,11 +150,17 @@ class Delivery:
 
         for row in batch:
             if row.step >= start:
-                values = {key: to_wandb(wandb, value) for key, value in row.values.items()}
-                # `_timestamp`: the time of measuring, not of the upload, which may be days later; wandb-core keeps one
-                # that is there. `commit`: without it wandb-core keeps the row until the next step begins.
-                self.run.log({**values, STEP_METRIC: row.step, "_timestamp": row.time}, step=row.step, commit=True)
-            self.sent.append(Row(row.step, row.time, {}, row.number, row.restart))
+                taken, reason = log_row(wandb, self.run, row)
+                if not taken:
+                    self.lost.append(row.step)
+                if reason is not None:
+                    report(set_aside=reason, step=row.step, whole=not taken)
+                if taken:
+                    self.sent_step = row.step
+            else:
+                self.sent_step = row.step
+            # A row that the client did not take is done with once the server has those before it.
+            self.sent.append((self.sent_step, Row(row.step, row.time, {}, row.number, row.restart, row.late)))
         if batch:
             self.watch.last_step = max(self.watch.last_step, start - 1)
             report(delivered=batch[-1].number, delivered_step=batch[-1].step)
@@ -158,17 +171,22 @@ class Delivery:
             Stalled: the server answers, and the rows do not arrive.
         """
         confirmed = None
-        while self.sent and self.sent[0].step <= self.watch.last_step:
-            confirmed = self.sent.popleft()
+        while self.sent and self.sent[0][0] <= self.watch.last_step:
+            _, confirmed = self.sent.popleft()
         now = time.monotonic()
         if confirmed is not None:
-            report(confirmed=confirmed.number, confirmed_step=confirmed.step, restart=confirmed.restart)
+            report(
+                confirmed=confirmed.number,
+                confirmed_step=confirmed.step,
+                restart=confirmed.restart,
+                late=confirmed.late,
+            )
         if confirmed is not None or not self.sent:
             self.progress_at = now
         elif self.watch.error is not None and now - self.watch.answered_at > self.pace.confirm_s:
             report(trouble=f"no answer from {base_url()}: {self.watch.error}")
         elif self.watch.answered_at - max(self.progress_at, self.watch.answering_since) > self.pace.stall_s:
-            raise Stalled(f"the server answers, but has step {self.watch.last_step} and not step {self.sent[-1].step}")
+            raise Stalled(f"the server answers, but has step {self.watch.last_step} and not step {self.sent[-1][0]}")
 
     def finish(self, incomplete: bool) -> None:
         """Have everything confirmed and, unless a later attempt may still add to the last row, read it back."""
@@ -182,7 +200,11 @@ class Delivery:
             report_alive()
             time.sleep(0.1)
         self.close_run(self.end[1])
-        report(complete=not incomplete, read_back=None if incomplete else self.read_back())
+        if incomplete:
+            report(complete=False, read_back=None, missing=[])
+        else:
+            found = self.read_back()
+            report(complete=True, read_back=found.text, missing=found.missing)
 
     def close_run(self, exit_code: int) -> None:
         """End the W&B run; again where the server did not take note of it: an outage can swallow the end alone.
@@ -201,13 +223,16 @@ class Delivery:
     def report_opened(self) -> None:
         report(opened=self.segment.attempts[-1], url=self.run.url, core_pids=children(os.getpid()))
 
-    def read_back(self) -> str:
+    def read_back(self) -> ReadBack:
+        """Compare the server's history with the journal."""
         expected: set[int] = set()
         rows = self.rows(SegmentState(self.segment.run_id))
         while batch := rows.poll(1000):
             expected.update(row.step for row in batch)
         expected.update(row.step for row in rows.close())
-        return read_back(self.run.path, expected, report_alive)
+        expected -= set(self.lost)
+        journal = RunPaths(self.output_dir).metrics
+        return read_back(self.run.path, expected, sample_values(journal, self.segment.attempts, expected), report_alive)
 
     def read_command(self) -> None:
         """The uploader's ``end``, if it has come; without waiting."""
@@ -218,19 +243,6 @@ class Delivery:
             word, close, exit_code = line.split()
             assert word == "end"
             self.end = (close == "1", int(exit_code))
-
-
-def to_wandb(wandb: Any, value: Any) -> Any:
-    """A journal value as the client wants it: its own objects for tables and histograms."""
-    kind = value.get("_type") if isinstance(value, dict) else None
-    try:
-        if kind == "table":
-            return wandb.Table(columns=value["columns"], data=value["rows"], allow_mixed_types=True)
-        if kind == "histogram":
-            return wandb.Histogram(np_histogram=(value["counts"], value["edges"]))
-    except (TypeError, ValueError, KeyError, AssertionError):
-        return json.dumps(value)  # more bins or columns than the client takes: the numbers still arrive
-    return value
 
 
 def report(**message: Any) -> None:

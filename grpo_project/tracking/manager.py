@@ -12,30 +12,41 @@ imports wandb, waits for it, or sees its exceptions. Works around any Hugging Fa
 from __future__ import annotations
 
 import atexit
-import json
+import contextlib
 import logging
-import math
-import operator
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from grpo_project.errors import TrackingError
-from grpo_project.record.journal import Journal, next_attempt
-from grpo_project.record.json_line import plain
-from grpo_project.record.secrets import redact
+from grpo_project.errors import JournalError, TrackingError
+from grpo_project.record.journal import Journal, append_event, next_attempt
+from grpo_project.record.json_line import encode
 from grpo_project.tracking.processes import UploaderProcess
 from grpo_project.tracking.segments import check_name, choose_policy, plan_segment, record_segment
 from grpo_project.tracking.settings import DEFAULT_PROJECT, Mode, Pace, find_mode
 from grpo_project.tracking.state import read_state, sync_status, write_state
+from grpo_project.tracking.values import Checked, as_text, check, json_values, whole_step
 
 logger = logging.getLogger(__name__)
 
 FINISH_TIMEOUT_S = 60.0
+EARLY_ROWS = 10_000
+"""So many rows are kept in memory before there is a manager."""
 _manager: WandBSyncManager | None = None
+_early: list[tuple[Any, Any]] = []
+
+
+class Misuse(TrackingError):
+    """A call that can't be meant. ``kind``: which of the possible mistakes, so that each is said once."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class WandBSyncManager:
@@ -58,34 +69,78 @@ class WandBSyncManager:
         self._owns_journal = owns_journal
         self._owner = os.getpid()
         self._finished = False
+        self._warned: set[str] = set()
+        self._lock = threading.RLock()  # a signal handler may log amid a call
         self._uploader: UploaderProcess | None = None
         if mode == "online" and rank == 0:
             assert journal is not None
             self._uploader = UploaderProcess(output_dir, journal, pace or Pace())
             journal.after_row = self._uploader.keep_alive
 
-    def log(self, data: Mapping[str, Any], step: int) -> bool:
-        """See ``safe_wandb_log``."""
-        if self._finished and self._owns_journal:
-            raise TrackingError("safe_wandb_log was called after finish(); initialise a manager for the next run first")
-        checked, unusable = self._check(data, step)
-        if self.rank != 0:
-            self._keep_rank_row(checked, data)
+    def log(self, data: Mapping[str, Any], step: int, *, strict: bool = False, kind: str = "user") -> bool:
+        """See ``safe_wandb_log``. ``kind``: who measured it ("train", "eval"); readers select by it."""
+        try:
+            return self._log(data, step, kind)
+        except (TrackingError, JournalError) as error:
+            if strict:
+                raise
+            self.warn_once(error)
             return False
-        assert self.journal is not None
-        if checked is None or checked < self.journal.last_step or unusable:
-            self._keep_rejected(checked, data, unusable)
-        if checked is None:
-            raise TrackingError(f"a step is a whole number from 0 on, not {step!r}; the row is kept in the events")
-        if checked < self.journal.last_step:
-            raise TrackingError(
-                f"step {checked} comes after step {self.journal.last_step}: W&B takes steps in rising order only; "
-                "the row is kept in the events. Log all of a step before the next one begins"
-            )
-        self.journal.metrics(checked, "user", {key: value for key, value in data.items() if key not in unusable})
-        if unusable:
-            raise TrackingError(f"{'; '.join(unusable.values())}. The rest of the row is logged, the text is kept")
+
+    def warn_once(self, error: Exception) -> None:
+        """One line for each kind of mistake, however often a loop repeats it."""
+        kind = error.kind if isinstance(error, Misuse) else type(error).__name__
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning("safe_wandb_log: %s (said once)", error)
+
+    def _log(self, data: Mapping[str, Any], step: Any, kind: str) -> bool:
+        """
+        Raises:
+            Misuse: something could not be logged as it was passed; what can be kept is kept.
+            JournalError: the disk refused the row.
+        """
+        if not isinstance(data, Mapping):
+            self._keep_rejected(whole_step(step), Checked(texts={"data": as_text(data)}), ["not a dictionary"])
+            raise Misuse("data", f"it takes a dictionary of metrics, not {type(data).__name__}")
+        whole, checked = whole_step(step), check(data)
+        if self.rank != 0:
+            self._keep_rank_row(whole, checked)
+            return False
+        with self._one_at_a_time():
+            late = self._order_mistake(whole, step)
+            if late is not None:
+                self._keep_rejected(whole, checked, [str(late), *checked.unusable.values()])
+                raise late
+            assert self.journal is not None and whole is not None
+            if checked.values or not checked.unusable:
+                self.journal.metrics(whole, kind, checked.values)
+        if checked.unusable:
+            reasons = list(checked.unusable.values())
+            self._keep_rejected(whole, Checked(texts=checked.texts), reasons)
+            raise Misuse("value", f"{'; '.join(reasons)}. The rest of the row is logged, the text is kept")
         return self.mode == "online" and not self._finished
+
+    def _order_mistake(self, whole: int | None, step: Any) -> Misuse | None:
+        """Why no row can be written for this step now; None: it can."""
+        if self._finished and self._owns_journal:
+            return Misuse("finished", "it was called after finish(); the row is kept in the events")
+        if whole is None:
+            kept = "the row is kept in the events"
+            return Misuse("step", f"a step is a whole number from 0 on, not {as_text(step)}; {kept}")
+        assert self.journal is not None
+        if whole < self.journal.last_step:
+            return Misuse(
+                "order",
+                f"step {whole} comes after step {self.journal.last_step}: W&B takes steps in rising order only; "
+                "the row is kept in the events. Log all of a step before the next one begins",
+            )
+        return None
+
+    def _one_at_a_time(self) -> AbstractContextManager[Any]:
+        """Steps are compared and written by one thread at a time. A forked child has no other threads, and the lock
+        that it inherited may be held by one of its parent's."""
+        return self._lock if os.getpid() == self._owner else contextlib.nullcontext()
 
     def get_sync_status(self) -> dict[str, Any]:
         """Rows in the journal, delivered, confirmed and pending, by W&B run; last error and since when."""
@@ -118,32 +173,26 @@ class WandBSyncManager:
             )
         return status
 
-    def _check(self, data: Mapping[str, Any], step: Any) -> tuple[int | None, dict[str, str]]:
-        """The step as a whole number (None: it is none), and for each value that can't be recorded, why."""
-        if not isinstance(data, Mapping):
-            raise TrackingError(f"safe_wandb_log takes a dictionary of metrics, not {type(data).__name__}")
-        unusable = {}
-        for key, value in data.items():
-            if type(value) in (float, int, str, bool):
-                continue
-            try:
-                plain(value)
-            except (TypeError, ValueError, RecursionError) as error:
-                unusable[key] = f"{key!r}: {error}"
-        return whole_step(step), unusable
-
-    def _keep_rejected(self, step: int | None, data: Mapping[str, Any], unusable: Mapping[str, str]) -> None:
+    def _keep_rejected(self, step: int | None, checked: Checked, reasons: list[str]) -> None:
         """Keep what can't be logged as an event, the unrecordable values as text."""
-        assert self.journal is not None
-        kept = {str(key): repr(value) if key in unusable else plain(value) for key, value in data.items()}
-        self.journal.event("rejected", step=step, data=kept, reasons=list(unusable.values()))
+        if self.journal is None:
+            self._keep_rank_row(step, checked)
+            return
+        fields = {"data": checked.values | checked.texts, "reasons": reasons}
+        if self._finished and self._owns_journal:
+            append_event(self.output_dir, self.journal.attempt, "rejected", step=step, **fields)
+        else:
+            self.journal.event("rejected", step=step, **fields)
 
-    def _keep_rank_row(self, step: int | None, data: Mapping[str, Any]) -> None:
+    def _keep_rank_row(self, step: int | None, checked: Checked) -> None:
         path = self.output_dir / "journal" / f"rank-{self.rank}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        row = {"step": step, "time": round(time.time(), 3), **json_values(data)}
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        row = {"step": step, "time": round(time.time(), 3), **checked.values, **checked.texts}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab", buffering=0) as file:
+                file.write(encode(row))
+        except OSError as error:
+            raise JournalError(f"can't write {path}: {error}") from error
 
 
 def initialize_wandb_sync_manager(
@@ -211,6 +260,9 @@ def initialize_wandb_sync_manager(
         logger.warning("W&B: offline (%s). Upload later with: grpo sync %s", found.reason, root)
     _manager = WandBSyncManager(root, journal, mode=found.name, pace=pace, owns_journal=owns_journal)
     atexit.register(_manager.finish)
+    for data, step in _early:
+        _manager.log(data, step)
+    _early.clear()
     return _manager
 
 
@@ -233,38 +285,35 @@ def get_wandb_sync_manager() -> WandBSyncManager | None:
     return _manager
 
 
-def safe_wandb_log(data: Mapping[str, Any], step: int) -> bool:
-    """Log the metrics of a step. True: accepted for delivery. False: kept locally only (offline, disabled, other rank).
+def safe_wandb_log(data: Mapping[str, Any], step: int, *, strict: bool = False) -> bool:
+    """Log the metrics of a step. True: accepted for delivery. False: kept locally only.
 
     Values: numbers, strings, numpy and torch scalars and arrays, NaN and infinities, ``Table``, ``Histogram`` and the
-    wandb objects of these names. All calls with the same step become one W&B row. W&B's failures never reach the
-    caller.
+    wandb objects of these names. All calls with the same step become one W&B row.
+
+    It stands where ``wandb.log`` stood and ends no training: W&B's failures never reach the caller, and a mistake (a
+    step that goes back or is no whole number, a value that can't be recorded, a call before the start or after the end,
+    a full disk) warns once a kind and returns False. What was passed is kept: rows and values that can't be rows as
+    ``rejected`` events of the journal, rows before the start until ``initialize_wandb_sync_manager`` takes them.
+
+    Args:
+        strict: raise instead of warning.
 
     Raises:
-        TrackingError: called before ``initialize_wandb_sync_manager``, or what was passed can't be meant: a step that
-            goes back or is no whole number, a value that can't be recorded. What was passed is kept nevertheless.
-        JournalError: the disk refused the row.
+        TrackingError: ``strict``, and what was passed can't be meant. It is kept nevertheless.
+        JournalError: ``strict``, and the disk refused the row.
     """
-    if _manager is None:
-        raise TrackingError("safe_wandb_log was called before initialize_wandb_sync_manager(output_dir, project_name)")
-    return _manager.log(data, step)
-
-
-def whole_step(step: Any) -> int | None:
-    """``step`` as a whole number from 0 on (numpy and torch scalars too), or None."""
-    if isinstance(step, str | bytes):
-        return None
-    try:
-        whole = operator.index(step)
-    except TypeError:
-        try:
-            number = float(step)
-        except (TypeError, ValueError):
-            return None
-        if not math.isfinite(number) or number != int(number):
-            return None
-        whole = int(number)
-    return whole if whole >= 0 else None
+    if _manager is not None:
+        return _manager.log(data, step, strict=strict)
+    message = "safe_wandb_log was called before initialize_wandb_sync_manager(output_dir, project_name)"
+    if strict:
+        raise TrackingError(message)
+    if not _early:
+        logger.warning("%s: its rows are logged when that is called, and lost if it never is (said once)", message)
+    if len(_early) < EARLY_ROWS:
+        checked = check(data) if isinstance(data, Mapping) else None  # a copy: the script may use its dictionary again
+        _early.append((data if checked is None else checked.values | checked.texts, step))
+    return False
 
 
 def distributed_rank() -> int:
@@ -273,15 +322,3 @@ def distributed_rank() -> int:
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         return int(torch.distributed.get_rank())
     return int(os.environ.get("RANK", "0"))
-
-
-def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` in JSON's types, the rest as text, and without secrets."""
-    return redact({str(key): plain_or_text(value) for key, value in values.items()})
-
-
-def plain_or_text(value: Any) -> Any:
-    try:
-        return plain(value)
-    except TypeError:
-        return repr(value)

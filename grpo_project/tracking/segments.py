@@ -199,6 +199,8 @@ class Row:
     values: dict[str, Any]
     number: int = 0
     restart: int = 0
+    late: int = 0
+    """How many journal rows before ``restart`` came too late for their step."""
 
 
 class SegmentRows:
@@ -207,7 +209,8 @@ class SegmentRows:
     Args:
         attempts: whose rows count.
         valid_steps: for an attempt that a later one cut short, the last step that counts.
-        offset: where to begin, with ``number`` rows and the step ``after`` before it (a confirmed ``Row.restart``).
+        offset: where to begin (a confirmed ``Row.restart``), with ``number`` rows, the step ``after`` and ``late``
+            late ones before it.
     """
 
     def __init__(
@@ -219,6 +222,7 @@ class SegmentRows:
         offset: int = 0,
         number: int = 0,
         after: int = -1,
+        late: int = 0,
     ) -> None:
         self._path = metrics
         self._attempts = frozenset(attempts)
@@ -227,7 +231,7 @@ class SegmentRows:
         self._number = number
         self._last = after
         self._open: Row | None = None
-        self.late = 0
+        self.late = late
         """Journal rows that came for a step already complete. They stay in the journal; W&B can't take them."""
 
     def poll(self, limit: int) -> list[Row]:
@@ -279,15 +283,15 @@ class SegmentRows:
     def _complete(self, row: Row, restart: int) -> Row:
         self._number += 1
         self._last = row.step
-        row.number, row.restart = self._number, restart
+        row.number, row.restart, row.late = self._number, restart, self.late
         return row
 
 
 def segment_rows(
-    output_dir: Path, segment: Segment, *, offset: int = 0, number: int = 0, after: int = -1
+    output_dir: Path, segment: Segment, *, offset: int = 0, number: int = 0, after: int = -1, late: int = 0
 ) -> SegmentRows:
     """The rows of ``segment``; for an attempt that a later one of it cut short, up to the step that still counts."""
     paths = RunPaths(output_dir)
     known = read_attempts(paths.events)
     limits = valid_until({attempt: known.get(attempt, Attempt(attempt)) for attempt in segment.attempts})
-    return SegmentRows(paths.metrics, segment.attempts, limits, offset=offset, number=number, after=after)
+    return SegmentRows(paths.metrics, segment.attempts, limits, offset=offset, number=number, after=after, late=late)

@@ -6,14 +6,22 @@ Nothing that the client does locally proves delivery: not ``finish()``, not an e
 from __future__ import annotations
 
 import collections
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from grpo_project.record.run_directory import RESERVED, read_records
+from grpo_project.tracking.client_rows import client_name
 from grpo_project.tracking.segments import STEP_METRIC
 
 READ_BACK_LIMIT = 50_000
-"""Rows up to which the whole history is read back at the end; beyond that the server's last step must do."""
+"""Rows up to which the whole history is read back at the end; of a longer one only the sampled rows."""
+SAMPLED_ROWS = 200
+"""So many rows are compared value by value."""
 
 
 class ServerWatch(threading.Thread):
@@ -51,8 +59,40 @@ class ServerWatch(threading.Thread):
             time.sleep(self._every_s)
 
 
-def read_back(path: str, expected: set[int], alive: Callable[[], None]) -> str:
-    """Compare the steps of a run on the server with those of the journal: "exact", or what differs.
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What the comparison of a run on the server with the journal found.
+
+    ``text``: "exact", or what differs, for people. ``missing``: steps that the server lacks, as far as that was read.
+    """
+
+    text: str
+    missing: list[int]
+
+
+Sampled = dict[int, list[dict[str, float]]]
+"""By step: the numbers of its journal rows, one dictionary an attempt."""
+
+
+def sample_values(metrics: Path, attempts: list[int], expected: set[int]) -> Sampled:
+    """The numbers of some rows over the whole of a run, its first and last among them."""
+    steps = sorted(expected)
+    stride = max(1, len(steps) // SAMPLED_ROWS)
+    chosen = {*steps[::stride], *steps[-1:]}
+    found: dict[int, dict[int, dict[str, float]]] = {}
+    for record in read_records(metrics):
+        if record.step in chosen and record.attempt in attempts:
+            numbers = {
+                client_name(key): float(value)
+                for key, value in {**record.values, **record.values.get("_values", {})}.items()
+                if type(value) in (float, int, bool) and key not in RESERVED and not key.startswith("_")
+            }
+            found.setdefault(record.step, {}).setdefault(record.attempt, {}).update(numbers)
+    return {step: list(rows.values()) for step, rows in found.items()}
+
+
+def read_back(path: str, expected: set[int], sampled: Sampled, alive: Callable[[], None]) -> ReadBack:
+    """Compare the history of a run on the server with the journal: each step once, and the values of a sample of rows.
 
     Args:
         path: the run as entity/project/id.
@@ -60,17 +100,59 @@ def read_back(path: str, expected: set[int], alive: Callable[[], None]) -> str:
     """
     import wandb
 
+    run = wandb.Api(timeout=20).run(path)
     if len(expected) > READ_BACK_LIMIT:
-        return f"last step only: {len(expected)} rows are too many to read back"
+        return read_back_sample(run, expected, sampled, alive)
     seen: collections.Counter[int] = collections.Counter()
-    for row in wandb.Api(timeout=20).run(path).scan_history(use_cache=False):
+    wrong: list[int] = []
+    for row in run.scan_history(use_cache=False):
         step = int(row["_step"])
-        if int(row[STEP_METRIC]) != step:
-            return f"step {step} carries the trainer's step {row[STEP_METRIC]}"
         seen[step] += 1
+        if row.get(STEP_METRIC) != step or not agrees(row, sampled.get(step, [])):
+            wrong.append(step)
         if len(seen) % 1000 == 0:
             alive()
-    return compare_steps(expected, seen)
+    return compare(expected, seen, wrong)
+
+
+def read_back_sample(run: Any, expected: set[int], sampled: Sampled, alive: Callable[[], None]) -> ReadBack:
+    """The same for a history that is too long to be read: the sampled rows alone."""
+    missing, wrong = [], []
+    for step in sorted(sampled):
+        alive()
+        rows = list(run.scan_history(min_step=step, max_step=step + 1, page_size=1, use_cache=False))
+        if not rows:
+            missing.append(step)
+        elif not agrees(rows[0], sampled[step]):
+            wrong.append(step)
+    found = compare(set(sampled), collections.Counter(sampled.keys() - set(missing)), wrong)
+    return ReadBack(f"{len(sampled)} of {len(expected)} rows compared: {found.text}", missing)
+
+
+def agrees(row: Mapping[str, Any], known: list[dict[str, float]]) -> bool:
+    """Whether a row of the server holds the journal's numbers.
+
+    Several attempts may have measured the same step, and the server keeps the one that was delivered first: a value of
+    any of them is right. What all of them have must be there.
+    """
+    names = {name for numbers in known for name in numbers}
+    for name in names:
+        values = [numbers[name] for numbers in known if name in numbers]
+        if name not in row:
+            if len(values) == len(known):
+                return False
+        elif not any(same_number(row[name], value) for value in values):
+            return False
+    return True
+
+
+def same_number(found: Any, value: float) -> bool:
+    """NaN and the infinities come as texts from the server."""
+    try:
+        number = float(found)
+    except (TypeError, ValueError):
+        return False
+    return math.isclose(number, value, rel_tol=1e-12) or (math.isnan(number) and math.isnan(value))
 
 
 def is_closed(path: str, within_s: float, alive: Callable[[], None]) -> bool:
@@ -90,15 +172,17 @@ def is_closed(path: str, within_s: float, alive: Callable[[], None]) -> bool:
         time.sleep(0.5)
 
 
-def compare_steps(expected: set[int], seen: collections.Counter[int]) -> str:
-    """Say how the steps on the server differ from those of the journal; "exact" if they don't."""
+def compare(expected: set[int], seen: collections.Counter[int], wrong: list[int]) -> ReadBack:
+    """Say how the server differs from the journal."""
     missing = sorted(expected - seen.keys())
     doubled = sorted(step for step, count in seen.items() if count > 1)
     beyond = sorted(seen.keys() - expected)
-    if not (missing or doubled or beyond):
-        return "exact"
-    findings = (("missing", missing), ("more than once", doubled), ("not in the journal any more", beyond))
-    return "; ".join(f"{what}: {len(steps)} ({ranges(steps)})" for what, steps in findings if steps)
+    findings = (
+        *(("missing", missing), ("more than once", doubled), ("not in the journal any more", beyond)),
+        ("with other values", sorted(wrong)),
+    )
+    texts = [f"{what}: {len(steps)} ({ranges(steps)})" for what, steps in findings if steps]
+    return ReadBack("; ".join(texts) or "exact", missing)
 
 
 def ranges(steps: list[int]) -> str:

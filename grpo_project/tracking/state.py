@@ -16,9 +16,9 @@ from typing import Any
 
 from grpo_project.record.durable import write_atomically
 from grpo_project.record.json_line import encode
-from grpo_project.record.run_directory import RunPaths
+from grpo_project.record.run_directory import Run, RunPaths
 from grpo_project.tracking.processes import command_line
-from grpo_project.tracking.segments import Row, Segment, read_segments, segment_rows
+from grpo_project.tracking.segments import Row, Segment, SegmentRows, read_segments, segment_rows
 
 BACKUP_LIMIT = 10_000
 """At most so many files in ``wandb_backup``; the journal has every row anyway."""
@@ -29,7 +29,10 @@ _BACKUP_NAME = re.compile(r"step_(\d{6,})\.json")
 class SegmentState:
     """How far one W&B run has come.
 
-    delivered: rows handed to the W&B client. confirmed: rows that the server itself reported.
+    delivered: rows handed to the W&B client. confirmed: rows at or below the last step that the server itself reported.
+    late: journal rows that came for a step that was sent already (several threads, a forked child); W&B takes steps in
+    rising order only. lost: steps of rows that the client did not take at all. set_aside: why, by step, a row or a part
+    of it is not in W&B. missing: steps that the server turned out to lack. The journal has all of them.
     restart: the byte of the journal from which a reader finds every row after the confirmed ones.
     read_back: None until the end; then "exact", or what differs.
     """
@@ -40,6 +43,10 @@ class SegmentState:
     confirmed: int = 0
     confirmed_step: int = -1
     restart: int = 0
+    late: int = 0
+    lost: list[int] = field(default_factory=list)
+    set_aside: dict[str, str] = field(default_factory=dict)
+    missing: list[int] = field(default_factory=list)
     complete: bool = False
     read_back: str | None = None
     opened: list[int] = field(default_factory=list)
@@ -96,10 +103,21 @@ def write_state(output_dir: Path, state: SyncState) -> None:
 
 def pending_rows(output_dir: Path, segment: Segment, state: SegmentState) -> Iterator[Row]:
     """The rows of a segment that the server has not confirmed, the one whose step may still grow too."""
-    rows = segment_rows(output_dir, segment, offset=state.restart, number=state.confirmed, after=state.confirmed_step)
+    rows = unconfirmed(output_dir, segment, state)
     while batch := rows.poll(1000):
         yield from batch
     yield from rows.close()
+
+
+def unconfirmed(output_dir: Path, segment: Segment, state: SegmentState) -> SegmentRows:
+    """A reader that goes on where the confirmed rows end."""
+    return segment_rows(
+        *(output_dir, segment),
+        offset=state.restart,
+        number=state.confirmed,
+        after=state.confirmed_step,
+        late=state.late,
+    )
 
 
 def sync_status(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -111,15 +129,20 @@ def sync_status(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
     state = read_state(root)
     segments = [_segment_status(root, segment, state.of(segment)) for segment in read_segments(root)]
     pending = sum(segment["pending"] for segment in segments)
+    missing = sum(len(segment["missing"]) for segment in segments)
     errors = [segment for segment in segments if segment["last_error"]]
     return {
-        "state": _summary(state, pending),
+        "state": _summary(state, pending + missing),
         "mode": state.mode,
         "reason": state.reason,
         "rows": sum(segment["rows"] for segment in segments),
         "delivered": sum(segment["delivered"] for segment in segments),
         "confirmed": sum(segment["confirmed"] for segment in segments),
         "pending": pending,
+        "missing": missing,
+        "set_aside": sum(len(segment["set_aside"]) for segment in segments),
+        "late": sum(segment["late"] for segment in segments),
+        "rejected": len(Run(root).events("rejected")),
         "last_error": errors[-1]["last_error"] if errors else None,
         "error_since": errors[-1]["error_since"] if errors else None,
         "uploader_alive": uploader_alive(state),
@@ -165,7 +188,12 @@ def backup_files(output_dir: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _segment_status(root: Path, segment: Segment, state: SegmentState) -> dict[str, Any]:
-    pending = sum(1 for _ in pending_rows(root, segment, state))
+    rows = unconfirmed(root, segment, state)
+    pending = 0
+    while batch := rows.poll(1000):
+        pending += len(batch)
+    pending += len(rows.close())
+    not_there = len(state.missing) + sum(step <= state.confirmed_step for step in state.lost)
     return {
         **{key: value for key, value in asdict(state).items() if key not in ("restart", "opened", "core_pids")},
         "project": segment.project,
@@ -175,6 +203,8 @@ def _segment_status(root: Path, segment: Segment, state: SegmentState) -> dict[s
         "parent_id": segment.parent_id,
         "branch_step": segment.branch_step,
         "rows": state.confirmed + pending,
+        "confirmed": state.confirmed - not_there,
+        "late": rows.late,
         "pending": pending,
     }
 

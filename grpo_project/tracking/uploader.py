@@ -173,7 +173,8 @@ class Uploader:
         self.state.uploader_pid = None
         write_state(self.output_dir, self.state)
         self.lock.release()
-        return 0 if all(state.complete for state in self.state.segments.values()) else EXIT_PENDING
+        done = all(state.complete and not state.missing for state in self.state.segments.values())
+        return 0 if done else EXIT_PENDING
 
     def _event(self, name: str, **fields: Any) -> None:
         attempts = [attempt for segment in self.segments for attempt in segment.attempts]

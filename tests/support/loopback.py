@@ -15,6 +15,7 @@ import math
 import re
 import threading
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +86,8 @@ class LoopbackServer:
 
     def __init__(self, line_count: str = "real", lag: int = 0) -> None:
         self.line_count, self.lag = line_count, lag
+        self.corrupt: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
+        """What the server makes of a history row that it shows; None for one that it lost."""
         self.lock = threading.RLock()
         self.runs: dict[str, LoopbackRun] = {}
         self.faults: list[Fault] = []
@@ -252,6 +255,8 @@ class LoopbackServer:
 
     def visible(self, run: LoopbackRun) -> list[dict[str, Any]]:
         rows = run.history
+        if self.corrupt is not None:
+            rows = [shown for row in rows if (shown := self.corrupt(row)) is not None]
         return rows[: len(rows) - self.lag] if self.lag else rows
 
     def history_keys(self, run: LoopbackRun) -> dict[str, Any]:

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 from loopback import API_KEY, LoopbackServer
 
+from grpo_project.record.journal import Journal
 from grpo_project.record.json_line import Histogram, Table
+from grpo_project.record.run_directory import Run
 from grpo_project.tracking import manager as wandb_sync_manager
+from grpo_project.tracking.client_rows import log_row
+from grpo_project.tracking.segments import Row
 from grpo_project.tracking.settings import Pace
 from grpo_project.tracking.state import sync_status
 
@@ -191,3 +195,87 @@ def test_the_key_is_nowhere_in_the_run_directory(server, tmp_path):
     encoded = base64.b64encode(f"api:{API_KEY}".encode())
     assert f"Basic {encoded.decode()}" in server.authorizations
     assert [path for path in files if API_KEY.encode() in path.read_bytes() or encoded in path.read_bytes()] == []
+
+
+def test_a_row_that_the_client_refuses_is_set_aside_and_the_others_go_on(server, tmp_path):
+    rows = {
+        2: {"k\ud800ey": 1.0, "text \udfff": "x\ud800y", "value": 0.25},
+        3: {"t" * 116: Table(["a"], [[1]]), "value": 0.375},
+        4: {"huge": "x" * 20_000_000, "value": 0.5},
+        5: {"": 1.0, "value": 0.625, "a.b": 2.5, "a/b.c": 1, "big": 2**70, "deep": {"a": {"b": [1, {"c": 2}]}}},
+        6: {f"{i}" * 1000: "y" * 1_500_000 for i in range(9)} | {"value": 0.75},
+    }
+    with Journal(tmp_path, 0) as journal:
+        journal.event("started", step=0)
+        manager = start(tmp_path, journal=journal)
+        journal.metrics(1, "train", {"value": 0.125})
+        for step, values_of_step in rows.items():
+            journal.metrics(step, "train", values_of_step)
+        journal.metrics(7, "train", {"value": 0.875})
+        journal.metrics(2**63, "train", {"value": 1.0})
+        status = manager.finish(timeout_s=60, exit_code=0)
+    run = server.run(status["segments"][0]["run_id"])
+    assert values(run) == eighths(range(1, 8))
+    assert (status["state"], status["pending"], status["rows"], status["confirmed"]) == ("complete", 0, 8, 7), status
+    (segment,) = status["segments"]
+    assert segment["read_back"] == "exact"
+    assert segment["lost"] == [2**63]
+    assert set(segment["set_aside"]) == {"4", "6", str(2**63)}
+    assert "20,000,012 bytes are more than a W&B row holds" in segment["set_aside"]["4"]
+    by_step = {row["_step"]: row for row in run.history}
+    assert by_step[2]["k\\ud800ey"] == 1.0
+    assert by_step[4]["huge"] == "[20,000,012 bytes, kept in the journal]"
+    assert by_step[5]["(no name)"] == 1.0
+    assert [event["step"] for event in Run.open(tmp_path).events("wandb_row_set_aside")] == [4, 6, 2**63]
+
+
+class Refusing:
+    """A client that refuses what protobuf, JSON or an artifact might refuse one day."""
+
+    def __init__(self, bad):
+        self.id, self.bad, self.rows = "abcdefgh", bad, []
+
+    def log(self, values, step, commit):
+        if self.bad(values):
+            raise ValueError("not this")
+        self.rows.append((step, values))
+
+
+@pytest.mark.parametrize(
+    ("bad", "taken", "rows"),
+    [
+        (lambda values: "text" in values, True, 1),
+        (lambda values: True, False, 0),
+        (lambda values: False, True, 1),
+    ],
+)
+def test_of_a_row_that_is_refused_the_plain_numbers_arrive(bad, taken, rows):
+    run = Refusing(bad)
+    found, reason = log_row(None, run, Row(3, 1.0, {"text": "x", "loss": 0.5}))
+    assert (found, len(run.rows)) == (taken, rows)
+    assert (reason is None) == (not bad({"text": "x"}))
+
+
+def test_rows_that_come_too_late_for_their_step_are_counted_over_restarts(server, tmp_path):
+    with Journal(tmp_path, 0) as journal:
+        journal.event("started", step=0)
+        manager = start(tmp_path, journal=journal)
+        for step in (1, 3, 2, 4, 1, 5):  # as several threads and a forked child may write them
+            journal.metrics(step, "train", {"value": step / 8})
+        status = manager.finish(timeout_s=60, exit_code=0)
+        assert (status["rows"], status["confirmed"], status["late"]) == (4, 4, 2)
+    assert sync_status(tmp_path)["late"] == 2
+    status = track(tmp_path, [6], resume="same", resume_step=5)
+    assert (status["rows"], status["late"], status["segments"][0]["read_back"]) == (5, 2, "exact")
+
+
+def test_what_the_server_lost_or_changed_is_found_when_it_is_read_back(server, tmp_path):
+    server.corrupt = lambda row: {**row, "value": 7} if row["_step"] == 5 else None if row["_step"] == 3 else row
+    status = track(tmp_path, range(1, 11))
+    (segment,) = status["segments"]
+    assert segment["read_back"] == "missing: 1 (3); with other values: 1 (5)"
+    assert (status["state"], status["rows"], status["confirmed"], status["missing"]) == ("incomplete", 10, 9, 1)
+    server.corrupt = None
+    done = grpo("sync", tmp_path, "--rebuild")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sync_status(tmp_path)["state"] == "complete"
