@@ -5,7 +5,6 @@ Letters: P problems, S completions of each, B completions of a batch, W ranks.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from grpo_project.errors import ConfigError, GrpoError, InfrastructureError
-from grpo_project.generation.generator import Generation, Generator, is_out_of_memory
+from grpo_project.generation.generator import Generation, Generator
+from grpo_project.generation.probe import is_out_of_memory
+from grpo_project.generation.uniforms import completion_key
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_text
 from grpo_project.record.evaluations import CompletionRecord
@@ -77,8 +78,9 @@ class Evaluator:
         judge: judges the completions.
         num_samples: S.
         temperature: 0 is greedy. Default: greedy for one completion, ``SAMPLING_TEMPERATURE`` for several.
-        seed: with the step, rank and batch it gives each batch a random state of its own, so an evaluation repeats,
-            and one that was interrupted goes on with the batch that it had reached.
+        seed: with the step, the problem's place and the sample's number it gives each completion random numbers of its
+            own, so an evaluation repeats, whatever the batches and ranks, and one that was interrupted goes on with the
+            batch that it had reached.
         batch_size: B at most, on each rank.
         max_new_tokens: length limit of a completion.
         should_stop: asked at each token; True abandons the evaluation. Not for several ranks, which would not agree.
@@ -111,6 +113,7 @@ class Evaluator:
         self.generator = Generator(
             tokenizer, max_new_tokens=max_new_tokens, temperature=self.temperature, should_stop=should_stop
         )
+        self._places = {problem.id: place for place, problem in enumerate(self.problems)}
         self.prompts = {problem.id: prompt_text(problem, tokenizer, system_prompt) for problem in self.problems}
 
     def batches(self, rank: int = 0, world: int = 1) -> list[list[tuple[Problem, int]]]:
@@ -138,7 +141,7 @@ class Evaluator:
         """Evaluate ``model`` (within ``generation_mode``) and return this rank's records.
 
         Args:
-            step: the optimizer step that the model stands at; part of each batch's seed.
+            step: the optimizer step that the model stands at; random numbers come from it too.
             in_lockstep: the weights are sharded over the ranks, so all of them generate equally long.
             finished: batches that need not be done again, by number.
             on_batch: called with each new batch, in order, once it is judged.
@@ -155,8 +158,7 @@ class Evaluator:
                 done.records += finished[number]
                 continue
             started = time.perf_counter()
-            seed = batch_seed(self.seed, step, rank, number)
-            waiting.append((number, self._generate(model, batch, seed, in_lockstep)))
+            waiting.append((number, self._generate(model, batch, step, in_lockstep)))
             done.generation_s += time.perf_counter() - started
             # In lockstep a judge's failure waits until the last batch: the other ranks generate to the end.
             while len(waiting) > 1 and not in_lockstep:
@@ -172,18 +174,22 @@ class Evaluator:
         self.batch_size = max(1, largest // 2)
         return largest > 1
 
-    def _generate(self, model: Any, batch: list[tuple[Problem, int]], seed: int, in_lockstep: bool) -> Waiting:
-        prompts = [self.prompts[problem.id] for problem, _ in batch] or [self.prompts[self.problems[0].id]]
+    def _generate(self, model: Any, batch: list[tuple[Problem, int]], step: int, in_lockstep: bool) -> Waiting:
+        work = batch or [(self.problems[0], 0)]  # a rank without work generates for the sake of the others
+        prompts = [self.prompts[problem.id] for problem, _ in work]
+        keys = [
+            completion_key("evaluation", self.seed, step, self._places[problem.id], sample) for problem, sample in work
+        ]
         ended: dict[int, tuple[Problem, int, Generation, PendingVerdict]] = {}
 
         def on_end(row: int, made: Generation) -> None:
-            if row < len(batch) and not self._stopping:  # a rank without work generates for the sake of the others
+            if row < len(batch) and not self._stopping:
                 problem, sample = batch[row]
                 ended[row] = problem, sample, made, PendingVerdict(self.judge, Job(problem, made.text))
 
         reason = None
         try:
-            self.generator.generate(model, prompts, seed, on_end, in_lockstep=in_lockstep)
+            self.generator.generate(model, prompts, keys, on_end, in_lockstep=in_lockstep)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -228,12 +234,6 @@ class Evaluator:
         done.verification_s += sum(record.verdict.wall_s for record in records if not record.verdict.cached)
         if on_batch is not None:
             on_batch(number, records)
-
-
-def batch_seed(seed: int, step: int, rank: int, batch: int) -> int:
-    """A seed of 63 bits that differs for each batch of each evaluation."""
-    digest = hashlib.sha256(f"evaluation:{seed}:{step}:{rank}:{batch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def resolve_temperature(num_samples: int, temperature: float | None) -> float:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
-from accelerate.utils.memory import should_reduce_batch_size
 from torch.distributed.fsdp import FSDPModule
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
-from grpo_project.generation import sampling
+from grpo_project.generation import probe, sampling
+from grpo_project.generation.probe import Sampler
 from grpo_project.generation.random_state import preserved_random_state
 from grpo_project.problems.prompt import has_chat_template
 
@@ -69,13 +69,6 @@ def generation_mode(
             module.training = True
     if failure is not None:
         raise failure
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """The accelerator's memory, or the machine's, did not suffice."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and should_reduce_batch_size(error)
-    )
 
 
 class StopWhen(StoppingCriteria):
@@ -139,16 +132,17 @@ class Generator:
         self,
         model: Any,
         prompts: Sequence[str],
-        seed: int,
+        keys: Sequence[int],
         on_end: Callable[[int, Generation], None] = lambda row, made: None,
         *,
         in_lockstep: bool = False,
     ) -> list[Generation]:
-        """One completion for each prompt, in order. Sets torch's global seed: use it within ``generation_mode``.
+        """One completion for each prompt, in order. Use it within ``generation_mode``.
 
         A prompt that fills the model's context gets an empty completion of no tokens, marked as truncated.
 
         Args:
+            keys: what each completion's random numbers come from (``uniforms.completion_key``).
             on_end: called as ``(row, completion)`` once for each, while others of the batch may still be going on.
             in_lockstep: go on until all ranks are done, since each forward pass gathers weights from all of them.
         """
@@ -166,12 +160,11 @@ class Generator:
             made[row] = self._decode(ids, ends) if fits[row] else Generation("", 0, truncated=True)
             on_end(row, made[row])
 
-        if self.temperature > 0:
-            torch.manual_seed(seed)
-        if in_lockstep or not sampling.supports(model, {}):
+        if in_lockstep or probe.sampler(model, config).way != Sampler.OURS:
+            torch.manual_seed(keys[0] >> 1)  # of 63 bits: `generate` has one stream for the whole batch
             completions = self._by_transformers(model, kept, config, report, in_lockstep)
         else:
-            completions = sampling.sample(model, kept, config, report, self.should_stop)
+            completions = sampling.sample(model, kept, config, keys, report, self.should_stop)
         for row, ids in enumerate(completions):
             if row not in made:
                 report(row, ids)
@@ -216,8 +209,8 @@ class Generator:
         return {"input_ids": ids, "attention_mask": mask}
 
     def config(self, model: Any, max_new_tokens: int) -> GenerationConfig:
-        """Every setting that could change what is sampled is said here, so that none comes from the model's folder."""
-        sampling = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
+        """Plain sampling. What else the model's folder asks for (suppressed tokens, bad words) ``generate`` adds."""
+        settings = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
             eos_token_id=self.end_tokens(model),
@@ -225,7 +218,7 @@ class Generator:
             use_cache=True,
             repetition_penalty=1.0,
             disable_compile=True,
-            **(sampling if self.temperature > 0 else {"do_sample": False}),
+            **(settings if self.temperature > 0 else {"do_sample": False}),
         )
 
     def end_tokens(self, model: Any) -> list[int]:

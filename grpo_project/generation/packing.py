@@ -14,17 +14,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from grpo_project.generation.sampling import attends_fully
+from accelerate.utils import extract_model_from_parallel
 
 IGNORED = -100
 _PROMPT, _PADDING = 0, -1
 
 
-def supports(model: Any) -> bool:
-    """Whether a model takes a mask of our making: full attention in every layer, computed by torch."""
-    implementation = model.config._attn_implementation
-    return implementation in ("sdpa", "eager") and attends_fully(model, {"attention_mask", "position_ids"})
+def as_taken_by(model: Any, attended: torch.Tensor) -> torch.Tensor:
+    """Who attends to whom, (R, 1, T, T) of booleans, in the form that the model's attention takes.
+
+    transformers hands a mask of four dimensions on as it is (5.23, masking_utils.py:833). torch's own attention
+    understands booleans; the eager one *adds* its mask (modeling_llama.py:195), to which True is 1 and hides nothing.
+    """
+    if extract_model_from_parallel(model).config._attn_implementation != "eager":
+        return attended
+    hidden = torch.finfo(model.dtype).min
+    return torch.zeros(attended.shape, dtype=model.dtype, device=attended.device).masked_fill(~attended, hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +79,18 @@ class MicroBatch:
 
     ids: torch.Tensor
     positions: torch.Tensor
-    attention_mask: torch.Tensor
-    """(R, 1, T, T): whether a query (row) attends to a key (column). transformers hands a mask of four dimensions on
-    as it is (5.23, masking_utils.py:833): the seam by which who attends to whom is ours to say."""
+    attended: torch.Tensor
+    """(R, 1, T, T): whether a query (row) attends to a key (column)."""
     labels: torch.Tensor
     """(R, T), shifted already: the token that each position predicts; ``IGNORED`` where none is asked for."""
     source: torch.Tensor
     target: torch.Tensor
 
 
-def collate(rows: Sequence[PackedRow], width: int, pad: int, device: torch.device) -> MicroBatch:
+def collate(rows: Sequence[PackedRow], width: int, device: torch.device) -> MicroBatch:
     """Pad packed rows to one length; ``width`` is C of the result."""
     longest = max(row.tokens for row in rows)
-    ids = torch.full((len(rows), longest), pad)
+    ids = torch.zeros((len(rows), longest), dtype=torch.long)
     positions = torch.zeros((len(rows), longest), dtype=torch.long)
     segments = torch.full((len(rows), longest), _PADDING)
     labels = torch.full((len(rows), longest), IGNORED)
@@ -106,13 +110,14 @@ def collate(rows: Sequence[PackedRow], width: int, pad: int, device: torch.devic
             label += [*completion, IGNORED]
         for tensor, values in ((ids, tokens), (positions, position), (segments, segment), (labels, label)):
             tensor[r, : len(values)] = torch.tensor(values)
+    segments = segments.to(device)  # the mask is the square of everything else: made where it is used
     key, query = segments[:, None, :], segments[:, :, None]
-    causal = torch.ones(longest, longest, dtype=torch.bool).tril()
+    causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
     attended = causal & ((key == query) | (key == _PROMPT))  # padding attends to padding: a softmax over nothing is NaN
     return MicroBatch(
         ids.to(device),
         positions.to(device),
-        attended[:, None].to(device),
+        attended[:, None],
         labels.to(device),
         torch.tensor(source, device=device),
         torch.tensor(target, device=device),

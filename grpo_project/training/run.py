@@ -222,10 +222,19 @@ def build_trainer(
         # TRL, transformers and PEFT refuse a model or flags that do not go together, in their own words.
         logger.debug("the trainer could not be built", exc_info=True)
         raise ConfigError(f"{plan.model} can't be trained with these flags: {one_line(error)}") from error
+    report_computation(trainer, events)
     evaluation.bind(trainer)
     trainer.step_end_incomplete = lambda: evaluation.abandoned == trainer.state.global_step
     trainer.remove_callback(transformers.PrinterCallback)  # `progress` speaks
     return trainer
+
+
+def report_computation(trainer: CodeTrainer, events: EventWriter) -> None:
+    """Which code computes the model goes into the journal; what it could not be given is said to the user as well."""
+    events.event("computation", log_probabilities=str(trainer.way), sampling=str(trainer.sampler))
+    for what, choice in (("log-probabilities", trainer.way), ("sampling", trainer.sampler)):
+        if choice.passed_over:
+            logger.warning("%s: %s", what, choice)
 
 
 def load_tokenizer(plan: RunPlan) -> Any:

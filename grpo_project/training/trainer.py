@@ -25,6 +25,7 @@ from grpo_project.curriculum import GroupResult
 from grpo_project.generation import generation_batch
 from grpo_project.generation.generation_batch import Batch
 from grpo_project.generation.padding_free import PaddingFreeBatches
+from grpo_project.generation.uniforms import completion_key
 from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
 from grpo_project.training.atomic_save import AtomicSave
@@ -98,6 +99,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         self.extra_metrics = extra_metrics
         self.padding_free = padding_free
         self.max_resample = max_resample
+        self._places: dict[int, int] = {}  # how many problems the step that is going on has drawn
         self.components = {"problem_source": problem_source, **(components or {})}
         # The loader only counts steps: its rows are empty, problems are drawn in `_roll_out`. An epoch is rounded up to
         # whole generation batches, because TRL's RepeatSampler (trl/trainer/utils.py) drops an incomplete one, and a
@@ -138,12 +140,13 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
 
     def _roll_out(self, count: int) -> tuple[Batch, list[GroupResult]]:
         """Draw problems, generate and judge: this rank's ``count`` = B rows as tensors, and the groups of all ranks."""
-        rollout_batch = RolloutBatch(self._draw(count), self.judge, self.reward, self.check_stop)
+        drawn, keys = self._draw(count)
+        rollout_batch = RolloutBatch(drawn, self.judge, self.reward, self.check_stop)
 
         def begin(row: int, ids: list[int]) -> None:
             rollout_batch.begin(row, self._tokenizer.decode(ids, skip_special_tokens=True))
 
-        with self.telling(begin):
+        with self.generating(keys, begin):
             batch = super()._generate_and_score_completions(rollout_batch.rows())
         summaries = gather_object(rollout_batch.summaries())
         results = group_results(summaries, self.num_generations)
@@ -157,13 +160,21 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
             self.observer.rollouts(self.state.global_step + 1, rollouts, results)
         return batch, results
 
-    def _draw(self, count: int) -> list[tuple[Problem, Any]]:
-        """This rank's share, ``count`` = B rows, of the groups that all ranks draw alike: W * B / G problems."""
+    def _draw(self, count: int) -> tuple[list[tuple[Problem, Any]], list[int]]:
+        """This rank's share, ``count`` = B rows, of the groups that all ranks draw alike: W * B / G problems.
+
+        Beside them what each completion's random numbers come from: nothing that depends on the number of ranks.
+        """
         problems = self.problem_source.draw(count * self.accelerator.num_processes // self.num_generations)
         prompts = [(problem, self.render(problem)) for problem in problems]
-        rows = [drawn for drawn in prompts for _ in range(self.num_generations)]
+        step = self.state.global_step
+        place = self._places.get(step, 0)
+        self._places = {step: place + len(problems)}  # a step may draw several times
+        rows = [(drawn, place + i, sample) for i, drawn in enumerate(prompts) for sample in range(self.num_generations)]
         first = count * self.accelerator.process_index
-        return rows[first : first + count]
+        mine = rows[first : first + count]
+        keys = [completion_key("training", self.args.seed, step, place, sample) for _, place, sample in mine]
+        return [drawn for drawn, _, _ in mine], keys
 
     def _resampled(self, batch: Batch, results: list[GroupResult], logged: dict[str, int]) -> Batch:
         """Put newly drawn groups in the place of this rank's groups without variance, ``max_resample`` times at most.

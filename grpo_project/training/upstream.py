@@ -113,7 +113,7 @@ HOOKS = (
         "leaves rows without advantage out",
     ),
     Hook(GRPO, "log", ("logs", "start_time"), "trl/trainer/grpo_trainer.py:3302", "adds the curriculum's metrics"),
-    # Generation and loss without padding (generation/ragged_batches.py).
+    # Generation and loss without padding (generation/padding_free.py).
     Hook(
         GRPO,
         "_generate_single_turn",
@@ -132,6 +132,20 @@ HOOKS = (
         ),
         "trl/trainer/grpo_trainer.py:1419",
         "log-probabilities with each prompt computed once",
+    ),
+    Hook(
+        "trl.trainer.utils",
+        "_use_triton",
+        ("device",),
+        "trl/trainer/utils.py:1642",
+        "labelled positions alone go through the vocabulary (generation/log_probabilities.py)",
+    ),
+    Hook(
+        "transformers.generation.configuration_utils:GenerationConfig",
+        "_get_default_generation_params",
+        (),
+        "transformers/generation/utils.py:2107",
+        "what generate puts where nothing is set (generation/sampling.py)",
     ),
     # The model ready to generate, and put back as it was (generation/generator.py).
     Hook(
@@ -168,7 +182,6 @@ ATTRIBUTES = {
     "top_entropy_quantile": "trl/trainer/grpo_trainer.py: another",
     "_tokenizer": "trl/trainer/grpo_trainer.py: the tokenizer, also where the processing class is a processor",
     "eos_token_ids": "trl/trainer/grpo_trainer.py: the tokens that end a completion",
-    "generation_kwargs": "trl/trainer/grpo_trainer.py: how it would call generate",
     "pad_to_multiple_of": "trl/trainer/grpo_trainer.py: asks for padding",
     "_total_train_tokens": "trl/trainer/grpo_trainer.py: counted for the whole run",
 }

@@ -5,10 +5,11 @@ import pytest
 import torch
 from judging import HashJudge, make_problems
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from grpo_project.errors import ConfigError, SandboxError
 from grpo_project.evaluation.evaluator import Evaluator, in_order
+from grpo_project.generation import probe
 from grpo_project.generation.generator import Generator, generation_mode
 from grpo_project.generation.random_state import preserved_random_state
 from grpo_project.problems.prompt import prompt_for, prompt_text
@@ -16,7 +17,9 @@ from grpo_project.problems.prompt import prompt_for, prompt_text
 
 @pytest.fixture
 def model(tiny_model):
-    return AutoModelForCausalLM.from_pretrained(tiny_model)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    probe.sampler(model, GenerationConfig())  # once in a model's life: before tests count its forward passes
+    return model
 
 
 @pytest.fixture
@@ -38,6 +41,27 @@ def test_the_same_evaluation_twice_is_the_same(model, tokenizer):
     assert len(first) == 21
     assert first != evaluate(model, tokenizer, num_samples=3, seed=1)
     assert first != evaluate(model, tokenizer, num_samples=3, step=4)
+
+
+def test_samples_depend_neither_on_batches_nor_on_ranks(model, tokenizer):
+    """In float64, so that another batch's rounding can't turn a token over."""
+    model.double()
+    whole = evaluate(model, tokenizer, num_samples=4)
+    assert evaluate(model, tokenizer, num_samples=4, batch_size=3) == whole
+    shared = [r for rank in (1, 0) for r in evaluate(model, tokenizer, num_samples=4, rank=rank, world=2)]
+    assert list(in_order(shared, make_problems(7))) == whole
+
+
+def test_a_padding_token_that_ends_completions_does_not_hide_that_one_was_cut_off(model, tokenizer):
+    tokenizer.pad_token = tokenizer.eos_token
+    model.generation_config.eos_token_id = list(range(1, 60))
+    generator = Generator(tokenizer, max_new_tokens=6, temperature=1.0)
+    for settings in ({}, {"suppress_tokens": [0]}):  # our sampler's rows, and generate's, which are padded
+        model.generation_config.update(**settings)
+        made = generator.generate(model, ["abc", "a", "b"] * 8, range(24))
+        assert {one.truncated for one in made} == {True, False}
+        assert all(one.truncated == (one.tokens == 6) or one.tokens == 6 for one in made)
+        assert any(one.truncated for one in made if one.tokens == 6)
 
 
 def test_greedy_does_not_depend_on_batch_size_or_padding_side(model, tokenizer):
@@ -131,7 +155,9 @@ def test_rows_that_end_are_told_once_and_match_what_is_returned(model, tokenizer
     model.generation_config.eos_token_id = list(range(60))  # padding is an end token too
     told = []
     generator = Generator(tokenizer, max_new_tokens=20, temperature=1.0)
-    made = generator.generate(model, ["abc", "a", "abcdef", "b"] * 4, 0, lambda row, one: told.append((row, one)))
+    made = generator.generate(
+        model, ["abc", "a", "abcdef", "b"] * 4, range(16), lambda row, one: told.append((row, one))
+    )
     assert sorted(row for row, _ in told) == list(range(16))
     assert [one for _, one in sorted(told, key=lambda pair: pair[0])] == made
     assert [row for row, _ in told] != list(range(16))
@@ -169,21 +195,21 @@ def test_the_random_state_is_put_back_after_an_error_too():
 
 
 def test_sampling_settings_of_the_model_folder_do_not_count(model, tokenizer):
-    plain = Generator(tokenizer, max_new_tokens=6, temperature=1.0).generate(model, ["a"], seed=1)
+    plain = Generator(tokenizer, max_new_tokens=6, temperature=1.0).generate(model, ["a"], [1])
     model.generation_config.update(top_k=1, repetition_penalty=9.0, temperature=0.01, do_sample=True)
-    assert Generator(tokenizer, max_new_tokens=6, temperature=1.0).generate(model, ["a"], seed=1) == plain
+    assert Generator(tokenizer, max_new_tokens=6, temperature=1.0).generate(model, ["a"], [1]) == plain
 
 
 def test_truncation_and_length_are_those_of_the_tokens(model, tokenizer):
     generator = Generator(tokenizer, max_new_tokens=5)
-    (cut,) = generator.generate(model, ["abc"], seed=0)
+    (cut,) = generator.generate(model, ["abc"], [0])
     assert (cut.tokens, cut.truncated) == (5, True)
     model.lm_head.weight.data.zero_()
     model.model.embed_tokens.weight.data[:, 0] = 1.0
     model.lm_head.weight.data[tokenizer.eos_token_id] = 1.0
     hidden = model.model(**tokenizer("abc", return_tensors="pt")).last_hidden_state[0, -1].sum()
     model.lm_head.weight.data[tokenizer.eos_token_id] = torch.sign(hidden)
-    (ended,) = generator.generate(model, ["abc"], seed=0)
+    (ended,) = generator.generate(model, ["abc"], [0])
     assert (ended.text, ended.tokens, ended.truncated) == ("", 1, False)
 
 
@@ -204,7 +230,7 @@ def test_prompts_have_the_tokens_that_training_has(tiny_model, tiny_plain_model,
 def test_the_context_of_the_model_limits_the_completion_and_a_prompt_that_fills_it_has_none(model, tokenizer):
     model.config.max_position_embeddings = 8
     generator = Generator(tokenizer, max_new_tokens=100)
-    three, filling, one = generator.generate(model, ["abc", "abcdefgh", "a"], seed=0)
+    three, filling, one = generator.generate(model, ["abc", "abcdefgh", "a"], range(3))
     assert (three.tokens, one.tokens) == (5, 5)
     assert (filling.text, filling.tokens, filling.truncated) == ("", 0, True)
-    assert generator.generate(model, ["abcdefgh"], seed=0) == [filling]
+    assert generator.generate(model, ["abcdefgh"], [0]) == [filling]

@@ -39,13 +39,15 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 10))
     assert [row["step"] for row in rows if row["kind"] == "eval"] == [0, 4, 8, 9]
     assert {row["attempt"] for row in rows if row["step"] > 5} == {1}
-    # The numbers of the run that was left alone. (Bit for bit where it was made; another CPU may round otherwise.)
+    # The numbers of the run that was left alone, up to the end of the buffer that the checkpoint holds: step 6
+    # was computed from it and from the restored weights and optimizer. From step 7 on completions are drawn from other
+    # random numbers: theirs now come from the completion, not from the order of calls.
     whole = [json.loads(line) for line in (tmp_path / "end/metrics.jsonl").read_text().splitlines()]
-    rewards = {row["step"]: row["reward"] for row in whole if "reward" in row}
-    assert {row["step"]: row["reward"] for row in rows if "reward" in row} == rewards
+    for name in ("loss", "grad_norm", "entropy"):
+        expected = {row["step"]: row[name] for row in whole if row["kind"] == "train" and row["step"] <= 6}
+        found = {row["step"]: row[name] for row in rows if row["kind"] == "train" and row["step"] <= 6}
+        assert found == pytest.approx(expected, rel=1e-4), name
     mine, theirs = (load_file(folder + "/adapter_model.safetensors") for folder in ("run", "end"))
-    assert mine.keys() == theirs.keys()
-    for name, weights in mine.items():
-        assert abs(weights - theirs[name]).max() < 1e-5, name
+    assert {name: weights.shape for name, weights in mine.items()} == {n: w.shape for n, w in theirs.items()}
     steps = read_samples("run", columns=["step"])["step"].to_pylist()
     assert steps == sorted(steps) and set(steps) == {1, 3, 5, 7, 9}
