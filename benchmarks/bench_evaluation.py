@@ -82,9 +82,9 @@ def overlap(problems: int, batch_size: int) -> list[tuple[str, float]]:
 
     from grpo_project.config import embedded_model_path
     from grpo_project.evaluation.evaluator import Evaluator
-    from grpo_project.evaluation.selection import select_problems
     from grpo_project.generation.generator import generation_mode
     from grpo_project.problems.quickstart import builtin_problems
+    from grpo_project.problems.selection import select_problems
     from grpo_project.verifier import Verifier
     from grpo_project.verifier.verdict import Job
 

@@ -57,7 +57,11 @@ class RunArguments:
         None, "Training problems: a .json, .jsonl or .gz file (docs/problem-format.md). Default: the embedded problems."
     )
     eval_dataset_path: str | None = _arg(
-        None, "Held-out problems for the evaluations. Default: the embedded held-out problems, marked as such."
+        None, "Held-out problems for the evaluations. Default: a part of DATASET_PATH; without one, embedded problems."
+    )
+    eval_split: float = _arg(
+        0.05,
+        "Share of DATASET_PATH held out, 16 to 512 problems, where no EVAL_DATASET_PATH is given (0: none).",
     )
     system_prompt: str | None = _arg(
         None, "System message for chat models: how to answer. Default: one Python program in a fenced block."
@@ -122,6 +126,8 @@ class RunArguments:
                 raise ConfigError(f"--{name} is {value}; it must be at least {low}")
         if self.verifier_workers is not None and self.verifier_workers < 1:
             raise ConfigError(f"--verifier_workers is {self.verifier_workers}; it must be at least 1")
+        if not 0 <= self.eval_split <= 0.5:
+            raise ConfigError(f"--eval_split is {self.eval_split}; it must be from 0 (none) to 0.5")
         if self.eval_temperature is not None and self.eval_temperature < 0:
             raise ConfigError(f"--eval_temperature is {self.eval_temperature}; it must be 0 (greedy) or more")
         for name in ("preemption_grace_s", "save_every_minutes"):

@@ -19,7 +19,7 @@ from grpo_project.curriculum.sampler import ALL, Draw, Outcome, Sampler
 from grpo_project.curriculum.settings import CurriculumSettings
 from grpo_project.curriculum.stages import Stage, batch_shares, rates_by_stage
 from grpo_project.errors import CheckpointError
-from grpo_project.problems.problem import LEVELS, Problem
+from grpo_project.problems.problem import BUILTIN, LEVELS, Problem
 
 MAX_PENDING = 4096  # draws that wait for their results; a trainer that reads ahead and stops leaves some behind
 REVIEW_STEPS = 25
@@ -50,6 +50,7 @@ class Curriculum:
         self.problems = problems
         self.settings = settings
         self.stages = settings.all_stages
+        self._no_builtin = all(problem.source != BUILTIN for problem in problems)
         self._index_of = {problem.id: i for i, problem in enumerate(problems)}
         self._pools = Pools(problems, self.stages, seed)
         self._sampler: Sampler = settings.build_sampler(self._pools.of_stage, problems)
@@ -135,10 +136,16 @@ class Curriculum:
         ``by_level`` gives ``(pass rate, problems)`` for each level; ``by_problem`` gives each problem's pass rate,
         which stages that select by complexity or tags need. An evaluation that knows of no stage's problems is all
         that the threshold gate has for the current stage; the confident gate then goes by rollouts. A ``pass_rate``
-        of None is an evaluation that failed to measure.
+        of None is an evaluation that failed to measure. Built-in problems are evidence for no stage, unless training
+        has some too.
         """
         self._evaluations += 1
         results = None if by_problem is None else list(by_problem)
+        if results and self._no_builtin and all(problem.source == BUILTIN for problem, _ in results):
+            self._gate.add_foreign_evaluation()
+            self._performance = pass_rate
+            self._diagnosis.observe_evaluation(step, self.stage.name, "problem of your own kind")
+            return self._progress.after_review(step)
         found = {} if pass_rate is None else rates_by_stage(self.stages, pass_rate, n, by_level or {}, results)
         if pass_rate is not None and all(self.stages[index].threshold is None for index in found):
             self._gate.add_unlabelled_evaluation(self._progress.current, pass_rate, n)

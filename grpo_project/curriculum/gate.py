@@ -45,6 +45,9 @@ class Gate(Protocol):
     def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
         """The mean pass rate of ``n`` held-out problems of no stage, while stage ``index`` is trained."""
 
+    def add_foreign_evaluation(self) -> None:
+        """An evaluation of problems that are of another kind than those trained on."""
+
     def missing(self, index: int, stage: Stage, threshold: float) -> str:
         """What is missing to leave the stage, in words; empty if nothing is. Cheap enough for every step."""
 
@@ -84,6 +87,9 @@ class ThresholdGate:
 
     def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
         self._evaluations[index].append(pass_rate)  # all there is to go by
+
+    def add_foreign_evaluation(self) -> None:
+        pass
 
     def missing(self, index: int, stage: Stage, threshold: float) -> str:
         needed = self.default_min_evaluations if stage.min_evaluations is None else stage.min_evaluations
@@ -187,6 +193,9 @@ class ConfidentGate:
 
     def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
         """It says nothing about the pass rate of any stage; the rollouts decide."""
+        self.add_foreign_evaluation()
+
+    def add_foreign_evaluation(self) -> None:
         self.add_evaluation({})
         for evidence in self._evidence:
             evidence.evaluations += 1

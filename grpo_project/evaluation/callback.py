@@ -22,10 +22,11 @@ from grpo_project.evaluation.evaluator import EvaluationAbandoned, Evaluator, re
 from grpo_project.evaluation.history import EvaluationHistory
 from grpo_project.evaluation.measurement import evaluate_on_all_ranks, is_sharded, measure_persistently
 from grpo_project.evaluation.result import EvaluationResult, Metrics
-from grpo_project.evaluation.selection import Available, available_problems, select_problems
+from grpo_project.evaluation.trainer_set import Available, available_problems
 from grpo_project.problems.identity import dataset_fingerprint
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.prompt import SYSTEM_PROMPT
+from grpo_project.problems.selection import select_problems
 from grpo_project.record.evaluations import EvaluationStore
 from grpo_project.record.journal import Journal
 from grpo_project.record.run_directory import MAIN_METRIC

@@ -11,6 +11,9 @@ LEVELS = ("foundation", "elementary", "intermediate", "advanced", "expert")
 
 MAX_COMPLEXITY = 10.0
 
+BUILTIN = "builtin"
+"""The ``source`` of the problems that come with the package."""
+
 LANGUAGES = ("python", "verilog")
 """What a problem can be solved in (``verifier.languages``)."""
 
@@ -98,7 +101,7 @@ class Problem:
     """What to solve and how a solution is judged.
 
     All tests of a problem are of one kind; a Verilog problem has a ``bench`` as well. ``level`` is one of ``LEVELS`` or
-    ``"unknown"``; ``complexity`` runs from 0 to 10. ``source`` says where the problem comes from (``"builtin"`` or a
+    ``"unknown"``; ``complexity`` runs from 0 to 10. ``source`` says where the problem comes from (``BUILTIN`` or a
     file) and is kept with every number that the problem produces.
     """
 

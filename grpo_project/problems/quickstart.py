@@ -14,7 +14,7 @@ from itertools import islice
 
 from grpo_project.problems.builtin.examples import Example, draw_examples
 from grpo_project.problems.builtin.programs import ENTRY_POINT, Program, draw_program
-from grpo_project.problems.problem import LEVELS, CallTest, Problem
+from grpo_project.problems.problem import BUILTIN, LEVELS, CallTest, Problem
 
 SIZES = {"train": 2000, "heldout": 500}
 """Problems in each split, a fifth of them in each level."""
@@ -64,5 +64,5 @@ def _problem(program: Program, examples: list[Example]) -> Problem:
         starter_code=program.starter_code,
         solution=program.solution,
         tags=tuple(dict.fromkeys(part.step.takes for part in program.parts)),
-        source="builtin",
+        source=BUILTIN,
     )

@@ -20,7 +20,7 @@ HARMLESS = (
 )
 MORE_STEPS = ("max_steps", "num_train_epochs")
 EVALUATION = (
-    *("eval_dataset_path", "eval_every_n_steps", "max_eval_samples"),
+    *("eval_dataset_path", "eval_split", "eval_every_n_steps", "max_eval_samples"),
     *("eval_temperature", "eval_num_samples", "eval_batch_size"),
 )
 SCHEDULES_WITHOUT_END = ("constant", "constant_with_warmup", "inverse_sqrt")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grpo_project.config import Configuration, embedded_model_path
@@ -13,8 +13,9 @@ from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
 from grpo_project.errors import CheckpointError, ConfigError, DataError
 from grpo_project.problems.formats import load_problems
 from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
-from grpo_project.problems.problem import Problem
+from grpo_project.problems.problem import BUILTIN, Problem
 from grpo_project.problems.quickstart import builtin_problems
+from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_out
 from grpo_project.record.run_record import RunRecord
 from grpo_project.record.secrets import redact
 from grpo_project.tracking.manager import check_wandb_settings
@@ -32,9 +33,12 @@ class ProblemSet:
     source: str
     """A path, or ``builtin``."""
     fingerprint: str
+    split: Mapping[str, float] | None = None
+    """Of a held-out set that was taken out of the training file: the ``share`` and ``seed`` it was chosen by."""
 
     def describe(self) -> dict[str, object]:
-        return {"source": self.source, "count": len(self.problems), "fingerprint": self.fingerprint}
+        described = {"source": self.source, "count": len(self.problems), "fingerprint": self.fingerprint}
+        return described if self.split is None else described | {"split": dict(self.split)}
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,9 @@ def make_plan(configuration: Configuration) -> RunPlan:
     run = configuration.run
     output_dir = Path(configuration.grpo.output_dir)
     model = find_model(run.model_name)
-    train = load_set(run.dataset_path, "train")
-    heldout = load_set(run.eval_dataset_path, "heldout")
-    check_disjoint(train.problems, heldout.problems)
-    source = problem_source(configuration, train.problems)
     check_wandb_settings(run.wandb_project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
     require_writable(output_dir)
-    notes = unused_flags(configuration)
+    notes: tuple[str, ...] = ()
     if run.overwrite_output_dir:
         if configuration.grpo.resume_from_checkpoint:
             raise ConfigError("--overwrite_output_dir and --resume_from_checkpoint exclude each other; give one")
@@ -94,9 +94,12 @@ def make_plan(configuration: Configuration) -> RunPlan:
     else:
         selection = select_checkpoint(output_dir, configuration.grpo.resume_from_checkpoint)
         record = RunRecord.read(output_dir)
-        if record is not None:
-            require_same_data(record, train)
-            notes += continuity_notes(record, configuration)
+    train, heldout = load_sets(configuration, record)
+    source = problem_source(configuration, train.problems)
+    if record is not None:
+        require_same_data(record, train)
+        notes += continuity_notes(record, configuration)
+    notes += (*unused_flags(configuration), *foreign_evaluations(configuration, train, heldout))
     return RunPlan(
         configuration,
         output_dir,
@@ -111,10 +114,34 @@ def make_plan(configuration: Configuration) -> RunPlan:
     )
 
 
+def load_sets(configuration: Configuration, record: RunRecord | None) -> tuple[ProblemSet, ProblemSet]:
+    """What is trained on and what is held out. Without a file for it, a part of the training file is held out.
+
+    A run that goes on keeps the parts that it was started with, also one of before there were any.
+
+    Raises:
+        DataError: problems are faulty, or in both sets.
+    """
+    run = configuration.run
+    train = load_set(run.dataset_path, "train")
+    heldout = load_set(run.eval_dataset_path, "heldout")
+    split: Mapping[str, float] | None = None
+    if record is not None:
+        split = record.content["data"]["heldout"].get("split")
+    elif run.dataset_path is not None and run.eval_dataset_path is None:
+        split = {"share": run.eval_split, "seed": configuration.grpo.seed}
+    if split and (parts := hold_out(train.problems, split["share"], int(split["seed"]))):
+        train, rest = (ProblemSet(part, train.source, dataset_fingerprint(part)) for part in parts)
+        if run.eval_dataset_path is None:
+            return train, replace(rest, split=split)
+    check_disjoint(train.problems, heldout.problems)
+    return train, heldout
+
+
 def load_set(path: str | None, split: str) -> ProblemSet:
     """The problems of a file, or the embedded ones of ``split`` (``train`` or ``heldout``)."""
     problems = tuple(load_problems(path)) if path else builtin_problems(split)
-    return ProblemSet(problems, path or "builtin", dataset_fingerprint(problems))
+    return ProblemSet(problems, path or BUILTIN, dataset_fingerprint(problems))
 
 
 def problem_source(configuration: Configuration, problems: Sequence[Problem]) -> Curriculum | UniformSource:
@@ -140,6 +167,17 @@ def unused_flags(configuration: Configuration) -> tuple[str, ...]:
     if run.enable_curriculum or not unused:
         return ()
     return (f"without effect, since --enable_curriculum is false: {unused}",)
+
+
+def foreign_evaluations(configuration: Configuration, train: ProblemSet, heldout: ProblemSet) -> tuple[str, ...]:
+    """A note on evaluations that say nothing of the problems that are trained on."""
+    if heldout.source != BUILTIN or train.source == BUILTIN or not configuration.run.eval_every_n_steps:
+        return ()
+    return (
+        f"EVALUATIONS ARE ON THE BUILT-IN PROBLEMS and say nothing about yours: {train.source} has "
+        f"{len(train.problems)} problems, and none of them is held out (--eval_split takes a part of "
+        f"{FEWEST_HELD_OUT * LARGEST_PART} or more). Give --eval_dataset_path. No stage is left because of them",
+    )
 
 
 def find_model(name: str | None, flag: str = "--model_name") -> str:

@@ -11,6 +11,7 @@ from learners import HELDOUT_RATES, group_result, problems_of
 from grpo_project.curriculum import Curriculum, CurriculumSettings, Decision, GroupResult, Stage, UniformSource
 from grpo_project.errors import CheckpointError, ConfigError
 from grpo_project.problems.problem import LEVELS
+from grpo_project.problems.quickstart import builtin_problems
 from grpo_project.verifier.verdict import Status
 
 TRAIN = problems_of(20)
@@ -250,3 +251,31 @@ def test_a_state_of_another_version_is_refused_in_words():
     del state["version"]
     with pytest.raises(CheckpointError, match="version 1, this program's of 3; finish the run with the version"):
         Curriculum(TRAIN, seed=0).load_state_dict(state)
+
+
+@pytest.mark.parametrize("gate", ["confident", "threshold"])
+def test_built_in_problems_are_no_evidence_on_the_users_own_stages(gate):
+    mine = [replace(p, source="mine.jsonl") for p in TRAIN]
+    toys = [(problem, 1.0) for problem in builtin_problems("heldout", count=40)]
+    curriculum = Curriculum(mine, CurriculumSettings(gate=gate, on_stall="advance"), seed=0)
+    for step in range(0, 2000, 25):
+        decision = curriculum.observe_evaluation(step, 1.0, 40, dict.fromkeys(LEVELS, (1.0, 8)), toys)
+        if step < 125:  # later it stalls, since nothing is known of the stage
+            assert (decision.action, decision.evidence) == ("hold", None)
+    assert all(alarm.kind in ("metric_missing", "plateau") for alarm in curriculum.drain_alarms())
+    assert curriculum.metrics()["curriculum/latest_performance"] == 1.0
+
+
+def test_without_held_out_problems_of_their_own_rollouts_decide():
+    mine = [replace(p, source="mine.jsonl") for p in TRAIN]
+    toys = [(problem, 0.0) for problem in builtin_problems("heldout", count=40)]
+    curriculum = Curriculum(mine, seed=0)
+    curriculum.observe_evaluation(0, 0.0, 40, {}, toys)
+    moved = next(move for step in range(1, 100) if (move := solve(curriculum, step)))
+    assert (moved.next_stage, moved.cause) == ("elementary", "gate")
+
+
+def test_built_in_problems_are_evidence_where_they_are_trained_on():
+    curriculum = Curriculum(builtin_problems("train", count=40), CurriculumSettings(gate="threshold"), seed=0)
+    toys = [(problem, 1.0) for problem in builtin_problems("heldout", count=40)]
+    assert curriculum.observe_evaluation(0, 1.0, 40, {}, toys).evidence == 1.0

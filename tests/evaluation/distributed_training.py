@@ -78,7 +78,7 @@ def main(folder, model_path, kind, trouble, bind):
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
     from grpo_project.evaluation.callback import EnhancedInferenceCallback
-    from grpo_project.evaluation.selection import select_problems
+    from grpo_project.problems.selection import select_problems
 
     arguments = training_arguments(folder, kind)
     rank = arguments.process_index

@@ -5,7 +5,7 @@ from datasets import Dataset, DatasetDict
 from judging import make_problems
 
 from grpo_project.errors import DataError
-from grpo_project.evaluation.selection import available_problems, problems_of
+from grpo_project.evaluation.trainer_set import available_problems, problems_of
 from grpo_project.problems.formats import load_problems
 
 NATIVE = [
