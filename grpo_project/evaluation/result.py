@@ -12,6 +12,7 @@ from functools import cached_property
 from statistics import fmean
 
 from grpo_project.evaluation.estimators import Estimate, mean_interval, paired_change, pass_at_k
+from grpo_project.problems.problem import LEVELS
 from grpo_project.record.evaluations import CompletionRecord
 from grpo_project.record.run_directory import MAIN_METRIC
 from grpo_project.verifier.verdict import Status, Verdict
@@ -199,3 +200,10 @@ def compiled(verdict: Verdict) -> bool:
     if verdict.code is None:
         return False
     return verdict.status is not Status.ERROR or NOT_COMPILED.match(verdict.message) is None
+
+
+def levels_of(row: Mapping[str, object]) -> list[str]:
+    """The levels that a row of the journal covers, easiest first, then others by name."""
+    parts = [name.split("/") for name in row]
+    found = {part[1] for part in parts if len(part) == 3 and part[0] == "eval" and part[2] == "problems"}
+    return [level for level in LEVELS if level in found] + sorted(found - set(LEVELS))

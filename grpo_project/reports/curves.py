@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from grpo_project.evaluation.result import levels_of
 from grpo_project.reports.run_reader import MAIN, RunReader
-from grpo_project.reports.summary import levels_of
 from grpo_project.reports.thinning import Columns, Points, bucket_means, finite, smooth, thin
 
 MAX_CURVES = 120

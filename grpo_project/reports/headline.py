@@ -11,6 +11,8 @@ from grpo_project.reports import curves
 from grpo_project.reports.progress import attempts, interruptions, missing_steps, redone_steps, stages
 from grpo_project.reports.run_reader import MAIN, RunReader
 
+ANEW = ("--overwrite_output_dir", "--resume_from_checkpoint", "--force_new_wandb_run")
+"""Flags that the command to go on leaves out."""
 RECENT = 20
 """Steps that "now" is a mean of, for reward and speed."""
 
@@ -118,10 +120,23 @@ def problems_text(data: dict[str, Any]) -> str:
 
 
 def command(reader: RunReader) -> str:
-    """The command line of the last start, which also goes on with the run; for older runs one that does the same."""
+    """The command line of the last start; for older runs, whose record lacks it, one that goes on."""
     started = reader.record.content["attempts"] if reader.record else []
     words = started[-1].get("command") if started else None
     return shlex.join(words or ["grpo", "train", "--output_dir", str(reader.folder)])
+
+
+def command_to_go_on(reader: RunReader) -> str:
+    """The same without what would begin anew or go back to an older checkpoint."""
+    words = iter(shlex.split(command(reader)))
+    kept: list[str] = []
+    for word in words:
+        if word.partition("=")[0] not in ANEW:
+            kept.append(word)
+        elif "=" not in word:  # its value, if it has one
+            following = next(words, None)
+            kept.extend([following] if following is not None and following.startswith("--") else [])
+    return shlex.join(kept)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

@@ -61,7 +61,7 @@ def run_status(output_dir: Path) -> dict[str, Any]:
         "troubles": current[-MAX_TROUBLES:],
         "past_troubles": len(past),
         "unreadable_lines": len(reader.damage),
-        "command": headline.command(reader) if status in GOES_ON else None,
+        "command": headline.command_to_go_on(reader) if status in GOES_ON else None,
     }
 
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from grpo_project.problems.problem import LEVELS
+from grpo_project.evaluation.result import levels_of
 from grpo_project.record.run_directory import MAIN_METRIC, Run
 
 
@@ -45,13 +45,6 @@ def evaluation_table(rows: list[dict[str, Any]]) -> RenderableType:
     before, after = interval(first), interval(last)
     note = f"Mean share of tests passed. 95% intervals over problems: {before} before, {after} after."
     return Group(table, Text(note, style="dim"))
-
-
-def levels_of(row: dict[str, Any]) -> list[str]:
-    """The levels that an evaluation covers, easiest first, then others by name."""
-    parts = [name.split("/") for name in row]
-    found = {part[1] for part in parts if len(part) == 3 and part[0] == "eval" and part[2] == "problems"}
-    return [level for level in LEVELS if level in found] + sorted(found - set(LEVELS))
 
 
 def problem_source(row: dict[str, Any]) -> str:

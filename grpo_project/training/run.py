@@ -33,6 +33,7 @@ from grpo_project.rewards import BY_NAME
 from grpo_project.tracking.manager import WandBSyncManager, initialize_wandb_sync_manager
 from grpo_project.training import checkpoints
 from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, TimedSaveCallback
+from grpo_project.training.model_card import write_model_card
 from grpo_project.training.observer import EventWriter, RunObserver
 from grpo_project.training.plan import RunPlan
 from grpo_project.training.progress import ProgressCallback
@@ -98,6 +99,8 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
             trainer.save_model(str(plan.output_dir))
             outcome = Outcome("finished", step)
         run.end(outcome)
+        if main_process and outcome.status == "finished":
+            write_model_card(plan.output_dir)
         return outcome
 
 

@@ -117,6 +117,9 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         getattr(loader, "base_dataloader", loader).generator = torch.Generator()
         return loader
 
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Not TRL's draft with each checkpoint (trl/trainer/grpo_trainer.py:3389): ours is written at the end."""
+
     def _reward_function(self) -> Callable[..., list[float]]:
         """As TRL calls it: with a column for each key of the rows, see ``RolloutBatch.rows``."""
 

@@ -90,6 +90,16 @@ def test_status_of_a_killed_run_tells_why_it_stands_where_it_does(tmp_path: Path
         assert expected in text
 
 
+def test_the_command_to_go_on_does_not_begin_anew(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", {0: 0.4})
+    record = RunRecord.read(folder)
+    assert record is not None
+    flags = ["--overwrite_output_dir", "--seed", "1", "--resume_from_checkpoint", "a b", "--force_new_wandb_run=true"]
+    record.attempts[-1]["command"] = ["grpo", "train", *flags, "--max_steps", "9", "--overwrite_output_dir", "true"]
+    record.write()
+    assert run_status(folder)["command"] == "grpo train --seed 1 --max_steps 9"
+
+
 def test_what_went_wrong_long_ago_is_history(tmp_path: Path) -> None:
     folder = record_run(tmp_path / "run", ((0, 200),), every=20)
     with Journal(folder, 0) as journal:
