@@ -30,7 +30,7 @@ from grpo_project.problems.selection import select_problems
 from grpo_project.record.evaluations import EvaluationStore
 from grpo_project.record.journal import Journal
 from grpo_project.record.run_directory import MAIN_METRIC
-from grpo_project.tracking.manager import get_wandb_sync_manager, safe_wandb_log
+from grpo_project.tracking.manager import get_wandb_sync_manager
 from grpo_project.verifier.verdict import Judge
 
 if TYPE_CHECKING:
@@ -338,12 +338,15 @@ class EnhancedInferenceCallback(TrainerCallback):
                 self._store.write(result.step, result.records)
             if self.journal is not None:
                 self.journal.metrics(result.step, "eval", metrics)
-            elif get_wandb_sync_manager() is not None:
-                safe_wandb_log(metrics, result.step)
+            elif (manager := get_wandb_sync_manager()) is not None:
+                manager.log(metrics, result.step, kind="eval")
         state.log_history.append({"epoch": state.epoch, **metrics, "step": result.step})
         self.history.add(result)
         state.stateful_callbacks[HISTORY_KEY] = self.history.to_dict()
-        logger.info("step %d: %s %s", result.step, MAIN_METRIC, result.intervals["test_pass_rate"])
+        line = f"step {result.step}: {MAIN_METRIC} {result.intervals['test_pass_rate']}"
+        if self.journal is None and state.is_world_process_zero and not logger.isEnabledFor(logging.INFO):
+            print(line, flush=True)  # a script of somebody's own that has not set up logging still sees it
+        logger.info("%s", line)
         return metrics
 
     def _warn(self, state: TrainerState, step: int, event: str, message: str, **fields: Any) -> None:

@@ -29,7 +29,7 @@ from grpo_project.record.json_line import encode
 from grpo_project.tracking.processes import UploaderProcess
 from grpo_project.tracking.segments import check_name, choose_policy, plan_segment, record_segment
 from grpo_project.tracking.settings import DEFAULT_PROJECT, Mode, Pace, find_mode
-from grpo_project.tracking.state import read_state, sync_status, write_state
+from grpo_project.tracking.state import LocalState, read_state, sync_status, write_state
 from grpo_project.tracking.values import Checked, as_text, check, json_values, whole_step
 
 logger = logging.getLogger(__name__)
@@ -68,14 +68,18 @@ class WandBSyncManager:
         self.output_dir, self.journal, self.mode, self.rank = output_dir, journal, mode, rank
         self._owns_journal = owns_journal
         self._owner = os.getpid()
-        self._finished = False
+        self.finished = False
         self._warned: set[str] = set()
         self._lock = threading.RLock()  # a signal handler may log amid a call
         self._uploader: UploaderProcess | None = None
+        self._local: LocalState | None = None
         if mode == "online" and rank == 0:
             assert journal is not None
             self._uploader = UploaderProcess(output_dir, journal, pace or Pace())
             journal.after_row = self._uploader.keep_alive
+        elif journal is not None:
+            self._local = LocalState(output_dir, journal)
+            journal.after_row = self._local.after_row
 
     def log(self, data: Mapping[str, Any], step: int, *, strict: bool = False, kind: str = "user") -> bool:
         """See ``safe_wandb_log``. ``kind``: who measured it ("train", "eval"); readers select by it."""
@@ -119,11 +123,11 @@ class WandBSyncManager:
             reasons = list(checked.unusable.values())
             self._keep_rejected(whole, Checked(texts=checked.texts), reasons)
             raise Misuse("value", f"{'; '.join(reasons)}. The rest of the row is logged, the text is kept")
-        return self.mode == "online" and not self._finished
+        return self.mode == "online" and not self.finished
 
     def _order_mistake(self, whole: int | None, step: Any) -> Misuse | None:
         """Why no row can be written for this step now; None: it can."""
-        if self._finished and self._owns_journal:
+        if self.finished and self._owns_journal:
             return Misuse("finished", "it was called after finish(); the row is kept in the events")
         if whole is None:
             kept = "the row is kept in the events"
@@ -154,15 +158,17 @@ class WandBSyncManager:
 
         Returns the status. Calling it twice, or in a forked child, does nothing more.
         """
-        if os.getpid() != self._owner or self._finished or self.rank != 0:
+        if os.getpid() != self._owner or self.finished or self.rank != 0:
             return {} if self.rank else self.get_sync_status()
-        self._finished = True
+        self.finished = True
         assert self.journal is not None
         self.journal.after_row = None
         if self._uploader is not None:
             # At the interpreter's exit the exception that ended the script is found in last_value.
             failing = sys.exc_info()[0] is not None or getattr(sys, "last_value", None) is not None
             self._uploader.drain(int(failing) if exit_code is None else exit_code, timeout_s)
+        if self._local is not None:
+            self._local.write()
         status = self.get_sync_status()
         if self._owns_journal:
             self.journal.close()
@@ -179,7 +185,7 @@ class WandBSyncManager:
             self._keep_rank_row(step, checked)
             return
         fields = {"data": checked.values | checked.texts, "reasons": reasons}
-        if self._finished and self._owns_journal:
+        if self.finished and self._owns_journal:
             append_event(self.output_dir, self.journal.attempt, "rejected", step=step, **fields)
         else:
             self.journal.event("rejected", step=step, **fields)

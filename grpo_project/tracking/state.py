@@ -5,6 +5,7 @@ All of it can be rebuilt from the journal and the server; nothing here is needed
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,9 +15,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from grpo_project.errors import DiskFullError
 from grpo_project.record.durable import write_atomically
+from grpo_project.record.journal import Journal
 from grpo_project.record.json_line import encode
-from grpo_project.record.run_directory import Run, RunPaths
+from grpo_project.record.run_directory import Run, RunPaths, read_steps
 from grpo_project.tracking.processes import command_line
 from grpo_project.tracking.segments import Row, Segment, SegmentRows, read_segments, segment_rows
 
@@ -75,6 +78,11 @@ class SyncState:
     updated: float = 0.0
     uploader_pid: int | None = None
     uploader_restarts: int = 0
+    last_step: int | None = None
+    """While nothing is uploaded: the newest step of the journal, and how many steps it has."""
+    rows: int | None = None
+    next: str = ""
+    """What to do, for people."""
     segments: dict[str, SegmentState] = field(default_factory=dict)
 
     def of(self, segment: Segment) -> SegmentState:
@@ -99,6 +107,35 @@ def write_state(output_dir: Path, state: SyncState) -> None:
     write_atomically(
         RunPaths(output_dir).sync_state, json.dumps(asdict(state), indent=2).encode() + b"\n", through_power_loss=False
     )
+
+
+class LocalState:
+    """Keeps ``wandb_sync_state.json`` up to date while nothing is uploaded: where the run stands, and what to do."""
+
+    EVERY_S = 10.0
+
+    def __init__(self, output_dir: Path, journal: Journal) -> None:
+        self.output_dir, self.journal = output_dir, journal
+        self._written_at = -self.EVERY_S
+        steps = {step for _, step in read_steps(journal.paths.metrics)}  # of earlier starts
+        self._rows, self._last_step = len(steps), max(steps, default=-1)
+
+    def after_row(self) -> None:
+        """Called with every row."""
+        if self.journal.last_step > self._last_step:  # a step that is done again is none more
+            self._rows, self._last_step = self._rows + 1, self.journal.last_step
+        now = time.monotonic()
+        if now - self._written_at >= self.EVERY_S:
+            self._written_at = now
+            self.write()
+
+    def write(self) -> None:
+        """Say what is there now. A full disk leaves the old state: nothing depends on it."""
+        state = read_state(self.output_dir)
+        state.rows, state.last_step = self._rows, self._last_step if self._rows else None
+        state.next = f"upload with: grpo sync {self.output_dir}"
+        with contextlib.suppress(OSError, DiskFullError):
+            write_state(self.output_dir, state)
 
 
 def pending_rows(output_dir: Path, segment: Segment, state: SegmentState) -> Iterator[Row]:

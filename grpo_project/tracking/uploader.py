@@ -75,6 +75,7 @@ class Uploader:
         """
         self.state.uploader_restarts += self.state.uploader_pid is not None  # the last one did not leave, it was killed
         self.state.mode, self.state.uploader_pid = "online", os.getpid()
+        self.state.rows, self.state.last_step, self.state.next = None, None, ""
         write_state(self.output_dir, self.state)
         if self.live is None:
             self._finish(close=True, exit_code=0, seconds=seconds)
