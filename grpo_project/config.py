@@ -189,6 +189,7 @@ def parse_configuration(argv: Sequence[str]) -> Configuration:
     _refuse_unknown(parser, [*rest, *from_file_rest])
     run, grpo, model = parsed
     _unite_model_names(run, model)
+    _refuse_unfit(run, grpo)
     _check_resampling(run, grpo)
     return Configuration(run, grpo, model, embedded, given)
 
@@ -280,6 +281,25 @@ def _unite_model_names(run: RunArguments, model: ModelConfig) -> None:
             f"--model_name {run.model_name} and --model_name_or_path {model.model_name_or_path} differ; give one"
         )
     run.model_name = model.model_name_or_path = names.pop() if names else None
+
+
+def _refuse_unfit(run: RunArguments, grpo: GRPOConfig) -> None:
+    """Flags of TRL's and transformers' that would break what this program promises."""
+    if grpo.save_only_model:
+        raise ConfigError(
+            "--save_only_model makes checkpoints that no run can go on from (no optimizer, no random states); leave it "
+            "out. The final model is saved by itself anyway, beside the checkpoints"
+        )
+    if grpo.auto_find_batch_size:
+        raise ConfigError(
+            "--auto_find_batch_size changes the batch in mid-run, so that no resume is exact; leave it out and choose "
+            "--per_device_train_batch_size"
+        )
+    if run.max_resample and grpo.multi_objective_aggregation == "normalize_then_sum":
+        raise ConfigError(
+            "--max_resample and --multi_objective_aggregation normalize_then_sum exclude each other: the latter "
+            "normalises over one batch, the former puts several together"
+        )
 
 
 def _check_resampling(run: RunArguments, grpo: GRPOConfig) -> None:

@@ -39,9 +39,14 @@ def main(argv: Sequence[str]) -> int:
 
     plan = make_plan(configuration)
     run = configuration.run
-    with Verifier(workers=run.verifier_workers, isolation=run.verifier_isolation, cache=run.verifier_cache) as verifier:
-        if plan.already_finished:
-            console.print(f"{plan.output_dir}: this run is finished (step {plan.resume_step}); nothing to do.")
+    with Verifier(
+        workers=run.verifier_workers,
+        isolation=run.verifier_isolation,
+        cache=run.verifier_cache,
+        secret=plan.verifier_secret,
+    ) as verifier:
+        if plan.earlier.finished_at is not None:
+            console.print(f"{plan.output_dir}: this run is finished (step {plan.earlier.finished_at}); nothing to do.")
         else:
             announce(plan, verifier.isolation, console)
             # TRL and what belongs to it load in seconds; everything that could be refused was refused before.
@@ -64,7 +69,7 @@ def announce(plan: RunPlan, isolation: str, console: Console) -> None:
         f"Generated code runs caged ({isolation}). Output: {plan.output_dir}",
         highlight=False,
     )
-    for rejected in plan.rejected:
+    for rejected in plan.earlier.rejected:
         console.print(f"[bold red]{rejected.path.name} is damaged[/]: {rejected.reason}; it is kept aside, not used")
     if plan.resume_from is not None:
         console.print(f"Resuming from {plan.resume_from} (step {plan.resume_step})", highlight=False)

@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 
 class FileLock:
@@ -35,6 +36,10 @@ class FileLock:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise BlockingIOError(errno.EAGAIN, "held by another process", str(path)) from error
             raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets nothing: a lock can't be sent."""
+        return (type(None), ())
 
     def lost(self) -> bool:
         """Whether the file was deleted or replaced, so that somebody else could hold its name."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from grpo_project.errors import JournalError
 from grpo_project.record.durable import AppendFile, Reserve
+from grpo_project.record.file_lock import FileLock
 from grpo_project.record.json_line import encode
 from grpo_project.record.run_directory import RESERVED, RunPaths, lock_run, read_attempts, read_steps
 
@@ -24,12 +25,14 @@ from grpo_project.record.run_directory import RESERVED, RunPaths, lock_run, read
 class Journal:
     """Appends to the journal of one run directory. One process writes it at a time.
 
+    ``lock``: the run's lock, where this process holds it already; the journal releases it.
+
     Raises:
         ConfigError: another live process writes this run directory.
         JournalError: the journal can't be opened.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], attempt: int) -> None:
+    def __init__(self, output_dir: str | os.PathLike[str], attempt: int, lock: FileLock | None = None) -> None:
         self.paths = RunPaths(Path(output_dir))
         self.attempt = attempt
         self.last_step = -1
@@ -39,7 +42,7 @@ class Journal:
         self._closed = False
         try:
             self.paths.journal.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_run(self.paths)
+            self._lock = lock or lock_run(self.paths)
             self._reserve = Reserve(self.paths.root)
             self._reserve.fill()
             self._metrics = AppendFile(self.paths.metrics, self._reserve)

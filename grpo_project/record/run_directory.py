@@ -7,10 +7,11 @@ and reported, never guessed at. ``output_dir`` may belong to a run that is still
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +27,23 @@ MAIN_METRIC = "eval_avg_test_pass_rate"
 
 _ROW_START = re.compile(rb'\{"attempt":(\d+),"step":(\d+),')
 RUN_CONTENTS = (
-    *("run.json", "journal", "samples", "evaluations", "checkpoint-*", "report.html"),
+    *("run.json", "journal", "samples", "evaluations", "checkpoint-*", "rejected-checkpoints", "report.html"),
     *("wandb_sync_state.json", "wandb_backup", "wandb"),
 )
 """What a run writes beside the model itself, as patterns of names."""
+MODEL_FILES = (
+    *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    *(
+        "adapter_config.json",
+        "adapter_model*.safetensors",
+        "tokenizer*",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ),
+    *("vocab.*", "merges.txt", "chat_template*", "training_args.bin", "README.md"),
+)
+"""What version 0.1.0 wrote as the model of a finished run; later ones record the names in ``run.json``."""
+OVERWRITTEN = ".overwritten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,23 +202,18 @@ def lock_run(paths: RunPaths) -> FileLock:
         ) from error
 
 
-def clear_run(output_dir: str | os.PathLike[str]) -> None:
-    """Delete what a run wrote into ``output_dir``, and nothing else that lies there.
+def put_aside_run(output_dir: Path, model_files: Iterable[str] | None) -> Path:
+    """Move what an earlier run wrote, and nothing else that lies there, into ``.overwritten`` and return that folder.
 
-    Raises:
-        ConfigError: a live process writes it.
+    ``model_files``: the names of its final model's files, as it recorded them; ``None`` where it recorded none.
     """
-    paths = RunPaths(Path(output_dir))
-    if not paths.root.is_dir():
-        return
-    lock = lock_run(paths)
-    for name in RUN_CONTENTS:
-        for path in paths.root.glob(name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    lock.release()
+    folder = output_dir / OVERWRITTEN
+    shutil.rmtree(folder, ignore_errors=True)  # of a start that was killed while it deleted
+    folder.mkdir(parents=True)
+    patterns = [*RUN_CONTENTS, *(MODEL_FILES if model_files is None else map(glob.escape, model_files))]
+    for path in {path for pattern in patterns for path in output_dir.glob(pattern)}:
+        path.rename(folder / path.name)
+    return folder
 
 
 def read_records(path: Path, *, start: int = 0, damage: list[Damage] | None = None) -> Iterator[Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import uuid
@@ -126,6 +127,7 @@ class RunRecord:
                 "resumed_from": resumed_from,
                 "host": platform.node(),
                 "versions": versions(),
+                "machine": machine(),
                 **facts,
             }
         )
@@ -195,6 +197,21 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def machine() -> dict[str, str]:
+    """What of the machine decides whether arithmetic repeats: the processor and how many threads compute on it."""
+    threads = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
+    return {"processor": _processor(), "threads": threads}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
 
 
 def git_state() -> dict[str, Any] | None:

@@ -39,6 +39,8 @@ class AtomicSave(Trainer):
         error = self._stage(model, trial)
         failures = [failure for failure in gather_object([error]) if failure]
         if failures:
+            if self.args.should_save:  # a full disk needs the room at once
+                shutil.rmtree(Path(self.args.output_dir, checkpoints.STAGING), ignore_errors=True)
             self.save_failures += 1
             self.on_save_failed(failures[0])
         elif self.args.should_save:
@@ -85,10 +87,25 @@ class AtomicSave(Trainer):
             deleted = checkpoints.rotate(run_dir, self.args.save_total_limit, best)
             shutil.rmtree(staged.parent)
         except OSError as error:
+            shutil.rmtree(run_dir / checkpoints.STAGING, ignore_errors=True)
             self.save_failures += 1
             self.on_save_failed(str(error))
         else:
             self.on_saved(final, deleted, time.perf_counter() - started)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        """With ``--save_total_limit 1`` transformers (trainer.py:2016) deletes the last checkpoint at the end where
+        another is the best; a continued run would train again what lies between. ``rotate`` keeps both."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint is not None:
+            checkpoints.require_whole(Path(self.state.best_model_checkpoint), "the best checkpoint")
+        super()._load_best_model()
 
     def _correct_best_checkpoint(self, staged: Path, run_dir: Path) -> None:
         """The state was written while the best checkpoint's path led to the staging folder."""

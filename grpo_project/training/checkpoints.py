@@ -114,14 +114,22 @@ def newest_whole(output_dir: Path) -> Selection:
     return Selection(None)
 
 
-def require_whole(checkpoint: Path) -> Path:
+def require_whole(checkpoint: Path, what: str = "--resume_from_checkpoint") -> Path:
     """Check one checkpoint that the user named. Raises ``CheckpointError`` if it is missing or damaged."""
     if not checkpoint.is_dir():
-        raise CheckpointError(f"--resume_from_checkpoint {checkpoint}: there is no such folder")
+        raise CheckpointError(f"{what} {checkpoint}: there is no such folder")
     step_of(checkpoint)
     if reason := damage(checkpoint):
-        raise CheckpointError(f"--resume_from_checkpoint {checkpoint}: it is damaged ({reason}); name another one")
+        raise CheckpointError(f"{what} {checkpoint}: it is damaged ({reason}); restore it or name another one")
     return checkpoint
+
+
+def best_of(checkpoint: Path, output_dir: Path) -> Path | None:
+    """The best checkpoint that a whole one knows of; ``None`` where it knows none, or it is not there any more."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    best = state.get("best_global_step")
+    folder = output_dir / f"checkpoint-{best}"
+    return folder if best and folder.is_dir() else None
 
 
 def set_aside(output_dir: Path, checkpoint: Path) -> Path:

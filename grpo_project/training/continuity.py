@@ -1,12 +1,19 @@
-"""Whether a run that goes on is still the same run: changed flags, and what keeps a resume from being bit-exact."""
+"""What an earlier start left behind: from where it goes on, whether it is still the same run, and how exactly."""
 
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from grpo_project.errors import ConfigError
-from grpo_project.record.run_record import versions
+from grpo_project.config import Configuration
+from grpo_project.errors import CheckpointError, ConfigError, DataError
+from grpo_project.record.file_lock import FileLock
+from grpo_project.record.run_directory import Run, RunPaths, lock_run
+from grpo_project.record.run_record import RunRecord, machine, versions
+from grpo_project.record.secrets import redact
+from grpo_project.training import checkpoints
 
 # Flags that don't touch the course of training, as patterns of names. Every other flag counts.
 HARMLESS = (
@@ -23,7 +30,162 @@ EVALUATION = (
     *("eval_dataset_path", "eval_split", "eval_every_n_steps", "max_eval_samples"),
     *("eval_temperature", "eval_num_samples", "eval_batch_size"),
 )
+CONTENT = {
+    "curriculum": "the curriculum's settings",
+    "heldout": "the held-out problems",
+    "model": "the weights of the base model",
+}
+"""What else a run is made of, by content; the training problems are spoken of by themselves."""
 SCHEDULES_WITHOUT_END = ("constant", "constant_with_warmup", "inverse_sqrt")
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """What lies in the run directory. Without anything there, a start begins at step 0."""
+
+    record: RunRecord | None = None
+    """The run that this start continues."""
+    checkpoint: Path | None = None
+    rejected: tuple[checkpoints.Rejected, ...] = ()
+    steps_done: int = 0
+    """The last step in its journal."""
+    finished_at: int | None = None
+    """Its last step, where it is finished and the flags ask for no more."""
+    notes: tuple[str, ...] = ()
+    lock: FileLock | None = None
+    """Held from the first look on: what was seen stays true. The journal takes it over (main process)."""
+
+    def release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+
+def find_earlier_run(output_dir: Path, configuration: Configuration) -> EarlierRun:
+    """Look at what is there, under its lock. Changes nothing.
+
+    Raises:
+        ConfigError: another process writes the run.
+        CheckpointError: no checkpoint is whole, or the best one is not.
+    """
+    lock = lock_run(RunPaths(output_dir)) if RunPaths(output_dir).journal.is_dir() else None
+    try:
+        selection = select_checkpoint(output_dir, configuration.grpo.resume_from_checkpoint)
+        record = RunRecord.read(output_dir)
+        steps_done = Run(output_dir).last_step or 0
+        if selection.path is None and steps_done == 0:
+            record = None  # nothing was trained: whatever the flags say, this starts anew
+        elif record is not None and selection.path is not None and configuration.grpo.load_best_model_at_end:
+            require_whole_best(selection.path, output_dir)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    return EarlierRun(record, selection.path, selection.rejected, steps_done, lock=lock)
+
+
+def compared(earlier: EarlierRun, configuration: Configuration, identity: dict[str, Any]) -> EarlierRun:
+    """``earlier`` with what follows for a start with these flags and this content of data and model.
+
+    Raises:
+        ConfigError: flags or content changed that change the run's course.
+        DataError: the training problems are others.
+        CheckpointError: what the flags ask for needs a checkpoint, and there is none.
+    """
+    record, step = earlier.record, checkpoints.step_of(earlier.checkpoint) if earlier.checkpoint else 0
+    if record is None:
+        return earlier
+    require_same_data(record, identity)
+    notes = continuity_notes(record, configuration, identity)
+    if record.finished:
+        last, asked = finished_step(record), configuration.grpo.resume_from_checkpoint
+        if not asked and not asks_for_more(record, configuration):
+            return replace(earlier, finished_at=last, notes=notes)
+        if earlier.checkpoint is None:
+            raise CheckpointError(
+                f"{record.path.parent}: this run is finished (step {last}) and its checkpoints are gone, so it can't be "
+                "trained further. Train its model as a new run (--model_name with another --output_dir), or start anew "
+                "with --overwrite_output_dir"
+            )
+        if step < last:
+            notes += (f"the checkpoint to go on from is of step {step}: {last - step} steps are trained again",)
+    elif earlier.checkpoint is None:
+        notes += (f"no checkpoint is left of the {earlier.steps_done} steps that were trained: they are trained again",)
+    return replace(earlier, notes=notes)
+
+
+def select_checkpoint(output_dir: Path, asked: str | None) -> checkpoints.Selection:
+    """The checkpoint to go on from: the one named, else the newest whole one of ``output_dir``, else none."""
+    if asked is None or asked.lower() in ("latest", "true"):
+        selection = checkpoints.newest_whole(output_dir)
+        if asked is not None and selection.path is None:
+            raise CheckpointError(
+                f"--resume_from_checkpoint {asked}: no checkpoint in {output_dir}; leave the flag out to start"
+            )
+        return selection
+    if asked.lower() == "false":
+        raise ConfigError("--resume_from_checkpoint takes a checkpoint folder or `latest`; leave it out otherwise")
+    return checkpoints.Selection(checkpoints.require_whole(Path(asked)))
+
+
+def require_whole_best(checkpoint: Path, output_dir: Path) -> None:
+    """The best checkpoint is what the run will publish. Raises ``CheckpointError`` if it is damaged."""
+    best = checkpoints.best_of(checkpoint, output_dir)
+    if best is not None and best != checkpoint and (reason := checkpoints.damage(best)):
+        raise CheckpointError(
+            f"{best}, the best checkpoint so far, is damaged ({reason}). Restore it, or go on without a best model: "
+            "--load_best_model_at_end false"
+        )
+
+
+def finished_step(record: RunRecord) -> int:
+    """The step at which a finished run ended."""
+    return int(record.attempts[-1].get("last_step", 0))
+
+
+def asks_for_more(record: RunRecord, configuration: Configuration) -> bool:
+    """Whether the flags ask a finished run for more steps than it made."""
+    grpo, recorded = configuration.grpo, record.content["config"]["grpo"]
+    if grpo.max_steps > 0:
+        return grpo.max_steps > finished_step(record)
+    return recorded["max_steps"] > 0 or grpo.num_train_epochs > recorded["num_train_epochs"]
+
+
+def require_same_data(record: RunRecord, identity: dict[str, Any]) -> None:
+    """A run goes on with the problems that it was started with. Raises ``DataError``."""
+    recorded, now = record.training_data, identity["train"]
+    if recorded["fingerprint"] != now["fingerprint"]:
+        raise DataError(
+            f"the training problems changed since this run was started: it had {recorded['count']} from "
+            f"{recorded['source']}, now there are {now['count']} from {now['source']} with other content. "
+            "Restore them, or start anew with another --output_dir or --overwrite_output_dir"
+        )
+
+
+def continuity_notes(record: RunRecord, configuration: Configuration, identity: dict[str, Any]) -> tuple[str, ...]:
+    """Compare with flags, contents and machine of the last start. Raises ``ConfigError`` if the course would change."""
+    current, run = redact(configuration.to_dict()), configuration.run
+    notes = require_same_course(record.content["config"], current, run.allow_config_change)
+    learns = {"curriculum", "heldout"} if run.enable_curriculum else set()
+    for name, what in CONTENT.items():
+        before, now = _fingerprint(record.content["data"].get(name)), _fingerprint(identity[name])
+        if before is None or before == now or (name != "model" and name not in learns):
+            continue
+        if not run.allow_config_change:
+            raise ConfigError(
+                f"{what} changed since this run was started, under the same name. Put them back, start anew with "
+                "another --output_dir, or go on all the same with --allow_config_change"
+            )
+        notes.append(f"going on although {what} changed (--allow_config_change)")
+    if record.attempts:
+        cuda = configuration.grpo.device.type == "cuda"
+        reasons = inexact_because(record.attempts[-1], current, configuration.grpo.world_size, cuda)
+        if reasons:
+            notes.append(f"this resume is not bit-exact: {'; '.join(reasons)}")
+    return tuple(notes)
+
+
+def _fingerprint(recorded: Any) -> str | None:
+    return recorded["fingerprint"] if isinstance(recorded, dict) else recorded
 
 
 def changed_flags(recorded: dict[str, Any], current: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -69,9 +231,10 @@ def inexact_because(attempt: dict[str, Any], current: dict[str, Any], world_size
     reasons = []
     if attempt.get("world_size", world_size) != world_size:
         reasons.append(f"{world_size} processes instead of {attempt['world_size']}")
-    for name, now in versions().items():
-        if name != "grpo_project" and attempt["versions"].get(name, now) != now:
-            reasons.append(f"{name} {now} instead of {attempt['versions'][name]}")
+    before = {**attempt["versions"], **attempt.get("machine", {})}  # version 0.1.0 recorded no machine
+    for name, now in {**versions(), **machine()}.items():
+        if before.get(name, now) != now:
+            reasons.append(f"{name} {now} instead of {before[name]}")
     if current["grpo"]["use_vllm"]:
         reasons.append("vLLM samples with random states of its own")
     if cuda and not current["grpo"]["full_determinism"]:

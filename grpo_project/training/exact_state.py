@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import send_to_device
 from transformers import TrainingArguments
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from trl import GRPOTrainer
 
 from grpo_project.errors import CheckpointError
@@ -63,16 +63,24 @@ class ExactState(GRPOTrainer):
     def _already_finished(self, checkpoint: str) -> TrainOutput | None:
         """A finished run stays finished: transformers would train one more step each time it is resumed."""
         state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
-        max_steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
+        # Not `state.max_steps`: the flags may ask for more epochs than the run had.
+        *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
         saved = self._read_exact_state(checkpoint)
         ends_left = saved.get("end_put_off") is not None or epoch_end_due(self.args, state, saved.get("ended", "epoch"))
         if state.global_step < max_steps or ends_left:
             return None
         self._load_from_checkpoint(checkpoint)
         self.state = state
+        self._find_best_checkpoint()
         if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
             self._load_best_model()
         return TrainOutput(state.global_step, float("nan"), {})
+
+    def _find_best_checkpoint(self) -> None:
+        """Where the best checkpoint lies now: the state holds a path of the time when it was saved."""
+        if self.state.best_global_step:
+            folder = os.path.join(self.args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+            self.state.best_model_checkpoint = folder if os.path.isdir(folder) else None
 
     def exact_state(self) -> dict[str, Any]:
         """What this rank needs to go on exactly here."""
@@ -136,6 +144,7 @@ class ExactState(GRPOTrainer):
     ) -> tuple[int, int]:
         place = super()._init_training_state(max_steps, steps_per_epoch, epochs, resume_from_checkpoint, trial)
         self._awaited.seen("_init_training_state")
+        self._find_best_checkpoint()
         if resume_from_checkpoint is not None:  # before `on_train_begin`, where callbacks may use the components
             state = self._read_exact_state(resume_from_checkpoint)
             self.load_components(state)

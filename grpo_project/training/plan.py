@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from grpo_project.config import Configuration, embedded_model_path
 from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
-from grpo_project.errors import CheckpointError, ConfigError, DataError
+from grpo_project.curriculum.settings import curriculum_yaml
+from grpo_project.errors import ConfigError
 from grpo_project.problems.formats import load_problems
 from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
 from grpo_project.problems.problem import BUILTIN, Problem
 from grpo_project.problems.quickstart import builtin_problems
 from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_out
-from grpo_project.record.run_record import RunRecord
+from grpo_project.record.run_record import RUN_FILE, RunRecord
 from grpo_project.record.secrets import redact
 from grpo_project.tracking.manager import check_wandb_settings
 from grpo_project.training import checkpoints
-from grpo_project.training.continuity import inexact_because, require_same_course
+from grpo_project.training.continuity import EarlierRun, compared, find_earlier_run
+from grpo_project.training.ranks import decided_by_main
 
+SAMPLES, SAMPLE_BYTES = 64, 1 << 16
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.safetensors.index.json")
 
 
@@ -53,22 +58,30 @@ class RunPlan:
     heldout: ProblemSet
     source: Curriculum | UniformSource
     """Draws the training problems."""
-    resume_from: Path | None
-    rejected: tuple[checkpoints.Rejected, ...]
-    record: RunRecord | None
-    """The earlier start's record, if this continues a run."""
+    earlier: EarlierRun
+    """What an earlier start left behind, and from where it goes on."""
+    config: dict[str, Any]
+    """The flags as the run records them (building a trainer changes TRL's own objects)."""
+    identity: dict[str, Any]
+    """What the run is made of by content, to be compared by later starts."""
     notes: tuple[str, ...] = ()
-    """What the user should know about going on: changed flags, reasons why it can't be bit-exact."""
+    """What the user should know: flags without effect, changed flags, reasons why a resume can't be bit-exact."""
 
     @property
-    def already_finished(self) -> bool:
-        """The run reached its end and the flags ask for no more steps."""
-        if self.record is None or not self.record.finished or self.resume_step is None:
-            return False
-        grpo, recorded = self.configuration.grpo, self.record.content["config"]["grpo"]
-        if grpo.max_steps > 0:
-            return self.resume_step >= grpo.max_steps
-        return grpo.num_train_epochs <= recorded["num_train_epochs"]
+    def verifier_secret(self) -> bytes:
+        """Seeds what is chance in judging, so that a step that is done again gives the same verdicts.
+
+        It follows from the seed and the problems: the same command is the same run again. Model-written programs know
+        neither. A run keeps the one that it was started with.
+        """
+        if self.earlier.record is not None and (kept := self.earlier.record.content.get("verifier_secret")):
+            return bytes.fromhex(kept)
+        seed = self.configuration.grpo.seed
+        return hashlib.sha256(f"verifier\0{seed}\0{self.train.fingerprint}".encode()).digest()
+
+    @property
+    def resume_from(self) -> Path | None:
+        return self.earlier.checkpoint
 
     @property
     def resume_step(self) -> int | None:
@@ -76,7 +89,7 @@ class RunPlan:
 
 
 def make_plan(configuration: Configuration) -> RunPlan:
-    """Check and decide. Changes nothing on the disk.
+    """Check and decide. Changes nothing on the disk, but holds an earlier run's lock from here on.
 
     Raises:
         ConfigError, DataError, CheckpointError, TrackingError: one line for the user.
@@ -86,32 +99,27 @@ def make_plan(configuration: Configuration) -> RunPlan:
     model = find_model(run.model_name)
     check_wandb_settings(run.wandb_project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
     require_writable(output_dir)
-    notes: tuple[str, ...] = ()
     if run.overwrite_output_dir:
-        if configuration.grpo.resume_from_checkpoint:
-            raise ConfigError("--overwrite_output_dir and --resume_from_checkpoint exclude each other; give one")
-        selection, record = checkpoints.Selection(None), None
+        require_own_run(output_dir, model, configuration.grpo.resume_from_checkpoint)
+        earlier = EarlierRun()
     else:
-        selection = select_checkpoint(output_dir, configuration.grpo.resume_from_checkpoint)
-        record = RunRecord.read(output_dir)
-    train, heldout = load_sets(configuration, record)
-    source = problem_source(configuration, train.problems)
-    if record is not None:
-        require_same_data(record, train)
-        notes += continuity_notes(record, configuration)
-    notes += (*unused_flags(configuration), *foreign_evaluations(configuration, train, heldout))
-    return RunPlan(
-        configuration,
-        output_dir,
-        model,
-        train,
-        heldout,
-        source,
-        resume_from=selection.path,
-        rejected=selection.rejected,
-        record=record,
-        notes=notes,
-    )
+        earlier = decided_by_main(lambda: find_earlier_run(output_dir, configuration))
+    try:
+        train, heldout = load_sets(configuration, earlier.record)
+        source = problem_source(configuration, train.problems)
+        identity = {
+            "train": train.describe(),
+            "heldout": heldout.describe(),
+            "curriculum": curriculum_fingerprint(configuration),
+            "model": weights_fingerprint(model),
+        }
+        earlier = compared(earlier, configuration, identity)
+    except BaseException:
+        earlier.release()
+        raise
+    notes = (*unused_flags(configuration), *foreign_evaluations(configuration, train, heldout), *earlier.notes)
+    config = redact(configuration.to_dict())
+    return RunPlan(configuration, output_dir, model, train, heldout, source, earlier, config, identity, notes)
 
 
 def load_sets(configuration: Configuration, record: RunRecord | None) -> tuple[ProblemSet, ProblemSet]:
@@ -220,38 +228,42 @@ def require_writable(output_dir: Path) -> None:
         raise ConfigError(f"--output_dir {output_dir}: no permission to enter {existing}; name another folder")
 
 
-def select_checkpoint(output_dir: Path, asked: str | None) -> checkpoints.Selection:
-    """The checkpoint to go on from: the one named, else the newest whole one of ``output_dir``, else none."""
-    if asked is None or asked.lower() in ("latest", "true"):
-        selection = checkpoints.newest_whole(output_dir)
-        if asked is not None and selection.path is None:
-            raise CheckpointError(
-                f"--resume_from_checkpoint {asked}: no checkpoint in {output_dir}; leave the flag out to start"
-            )
-        return selection
-    if asked.lower() == "false":
-        raise ConfigError("--resume_from_checkpoint takes a checkpoint folder or `latest`; leave it out otherwise")
-    return checkpoints.Selection(checkpoints.require_whole(Path(asked)))
-
-
-def continuity_notes(record: RunRecord, configuration: Configuration) -> tuple[str, ...]:
-    """Compare with the flags and the machine of the last start. Raises ``ConfigError`` if the course would change."""
-    current = redact(configuration.to_dict())  # as it is recorded
-    notes = require_same_course(record.content["config"], current, configuration.run.allow_config_change)
-    if record.attempts:
-        cuda = configuration.grpo.device.type == "cuda"
-        reasons = inexact_because(record.attempts[-1], current, configuration.grpo.world_size, cuda)
-        if reasons:
-            notes.append(f"this resume is not bit-exact: {'; '.join(reasons)}")
-    return tuple(notes)
-
-
-def require_same_data(record: RunRecord, train: ProblemSet) -> None:
-    """A run goes on with the problems that it was started with."""
-    recorded = record.training_data
-    if recorded["fingerprint"] != train.fingerprint:
-        raise DataError(
-            f"the training problems changed since this run was started: it had {recorded['count']} from "
-            f"{recorded['source']}, now there are {len(train.problems)} from {train.source} with other content. "
-            "Restore them, or start anew with another --output_dir or --overwrite_output_dir"
+def require_own_run(output_dir: Path, model: str, resume_from: str | None) -> None:
+    """Raise ``ConfigError`` unless ``--overwrite_output_dir`` would remove a run of ours and nothing else."""
+    if resume_from:
+        raise ConfigError("--overwrite_output_dir and --resume_from_checkpoint exclude each other; give one")
+    if output_dir.is_dir() and any(output_dir.iterdir()) and not (output_dir / RUN_FILE).is_file():
+        raise ConfigError(
+            f"--overwrite_output_dir: {output_dir} has no {RUN_FILE}, so what lies there is not a run of ours; "
+            "nothing was removed. Name another --output_dir, or empty the folder yourself"
         )
+    if Path(model).exists() and Path(model).resolve().is_relative_to(output_dir.resolve()):
+        raise ConfigError(
+            f"--overwrite_output_dir would remove the model that is to be trained ({model}); copy it elsewhere first"
+        )
+
+
+def curriculum_fingerprint(configuration: Configuration) -> str:
+    """The curriculum's settings by content: a file of another name, or with another comment, is the same."""
+    run = configuration.run
+    settings = curriculum_yaml(load_curriculum(run.curriculum_config)) if run.enable_curriculum else "uniform"
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def weights_fingerprint(model: str) -> str | None:
+    """The base model's weights by content, from samples of 64 kB in 64 places of each file; ``None`` for a hub id.
+
+    Training moves every tensor, so samples tell; hashing all of a large model would cost minutes at each start.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern)}):
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            for place in range(SAMPLES):
+                file.seek(place * max(0, size - SAMPLE_BYTES) // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -42,6 +42,8 @@ DAMAGES = {
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("damage") / "run"
     assert main(["train", *FLAGS, "--output_dir", str(folder)]) == 0
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"status": "running"}))  # killed before it was finished
     return folder
 
 
@@ -65,8 +67,8 @@ def test_damage_is_seen_at_start_up(finished: Path, tmp_path: Path, name: str) -
         before = contents(tmp_path)
         plan = make_plan(configuration)
         assert plan.resume_step == 1
-        assert [rejected.path.name for rejected in plan.rejected] == ["checkpoint-2"]
-        assert name in plan.rejected[0].reason
+        assert [rejected.path.name for rejected in plan.earlier.rejected] == ["checkpoint-2"]
+        assert name in plan.earlier.rejected[0].reason
         assert contents(tmp_path) == before, "a plan changes nothing"
 
         damage(tmp_path / "run" / "checkpoint-1" / name)

@@ -16,7 +16,7 @@ import torch
 from grpo_project.errors import ConfigError, JournalError
 from grpo_project.record.journal import Journal, next_attempt
 from grpo_project.record.json_line import Histogram, Table
-from grpo_project.record.run_directory import Run, clear_run
+from grpo_project.record.run_directory import Run, put_aside_run
 
 
 def steps(rows):
@@ -246,13 +246,14 @@ def test_neither_torch_nor_wandb_is_imported(tmp_path):
     assert out == "set()\n"
 
 
-def test_clearing_a_run_leaves_foreign_files_alone(tmp_path):
+def test_putting_a_run_aside_leaves_foreign_files_alone(tmp_path):
     write_attempt(tmp_path, 0, 0, [(1, 1)])
     (tmp_path / "checkpoint-5").mkdir()
-    (tmp_path / "notes.txt").write_text("mine")
-    clear_run(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    clear_run(tmp_path / "absent")
+    for name in ("notes.txt", "model.safetensors", "model-of-mine.safetensors"):
+        (tmp_path / name).write_text("mine")
+    folder = put_aside_run(tmp_path, ["model.safetensors"])
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-5", "journal", "model.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "notes.txt", "model-of-mine.safetensors"}
 
 
 def test_the_objects_of_the_wandb_library_are_understood(tmp_path):
