@@ -58,7 +58,9 @@ def missing_steps(reader: RunReader) -> int | None:
 
 
 def interruptions(reader: RunReader) -> int:
-    return max(0, len(reader.attempts) - 1)
+    """Starts that were followed by another and had not finished: one that finished and then got more to do is none."""
+    finished = {event["attempt"] for event in reader.all_events if event["event"] == "finished"}
+    return sum(attempt.number not in finished for attempt in reader.attempts[:-1])
 
 
 def redone_steps(entries: list[dict[str, Any]]) -> int:

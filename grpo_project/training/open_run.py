@@ -76,7 +76,7 @@ def open_run(plan: RunPlan, isolation: str, main_process: bool, **facts: Any) ->
         put_aside_unused_checkpoints(plan)
         record = plan.earlier.record or RunRecord.create(output_dir, plan.config, plan.identity)
         record.content["data"] = {**plan.identity, **record.content["data"]}  # version 0.1.0 knew less of it
-        record.content["verifier_secret"] = plan.verifier_secret.hex()
+        record.content["judging_seed"] = plan.verifier_secret.hex()
         record.begin_attempt(
             attempt,
             plan.resume_step,

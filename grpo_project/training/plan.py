@@ -74,7 +74,7 @@ class RunPlan:
         It follows from the seed and the problems: the same command is the same run again. Model-written programs know
         neither. A run keeps the one that it was started with.
         """
-        if self.earlier.record is not None and (kept := self.earlier.record.content.get("verifier_secret")):
+        if self.earlier.record is not None and (kept := self.earlier.record.content.get("judging_seed")):
             return bytes.fromhex(kept)
         seed = self.configuration.grpo.seed
         return hashlib.sha256(f"verifier\0{seed}\0{self.train.fingerprint}".encode()).digest()
