@@ -128,7 +128,6 @@ def build_trainer(
         # TRL, transformers and PEFT refuse a model or flags that do not go together, in their own words.
         logger.debug("the trainer could not be built", exc_info=True)
         raise ConfigError(f"{plan.model} can't be trained with these flags: {one_line(error)}") from error
-    report_computation(trainer, events)
     evaluation.bind(trainer)
     trainer.step_end_incomplete = lambda: evaluation.abandoned == trainer.state.global_step
     trainer.remove_callback(transformers.PrinterCallback)  # `progress` speaks
@@ -152,6 +151,7 @@ def connect(
         observer.evaluation(result)
         progress.show_evaluation(result.pass_rate)
 
+    report_computation(trainer, events)
     evaluation.journal, evaluation.on_result = run.journal, on_evaluation
     trainer.observer, trainer.on_checkpoint = observer, events.event
     trainer.components["divergence"] = observer.divergence
