@@ -102,7 +102,7 @@ def compared(earlier: EarlierRun, configuration: Configuration, identity: dict[s
             return replace(earlier, finished_at=last, notes=notes)
         if earlier.checkpoint is None:
             raise CheckpointError(
-                f"{record.path.parent}: this run is finished (step {last}) and its checkpoints are gone, so it can't be "
+                f"{record.path.parent}: this run is finished (step {last}) and its checkpoints are gone: it can't be "
                 "trained further. Train its model as a new run (--model_name with another --output_dir), or start anew "
                 "with --overwrite_output_dir"
             )
