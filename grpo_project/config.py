@@ -98,6 +98,11 @@ class RunArguments:
         "How model-written code is caged. Default: the strongest that this machine allows.",
         choices=["namespaces", "landlock", "rlimits"],
     )
+    max_infrastructure_rate: float = _arg(
+        0.02,
+        "End the run when so large a share of the newest 1,000 completions could not be judged, for reasons of our own "
+        "(0 to 1). Until then such a completion is left out, and never counts as 0.",
+    )
     verifier_cache: bool = _arg(True, "Remember the verdict of code that was judged before.")
 
     wandb_project: str | None = _arg(None, "W&B project. Default: $WANDB_PROJECT, else grpo-project.")

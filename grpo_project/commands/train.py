@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from grpo_project.config import Configuration, parse_configuration
+from grpo_project.training.stop_request import stopping_at_once
 
 if TYPE_CHECKING:
     from grpo_project.training.plan import RunPlan
@@ -25,6 +26,11 @@ def main(argv: Sequence[str]) -> int:
         UserError: something that the user can fix; no model was loaded and nothing was written.
         InfrastructureError: our own machinery failed.
     """
+    with stopping_at_once():
+        return _train(argv)
+
+
+def _train(argv: Sequence[str]) -> int:
     silence_libraries()
     configuration = parse_configuration(argv)
     console = Console(quiet=not is_main_process(), soft_wrap=True)

@@ -371,6 +371,12 @@ class EnhancedInferenceCallback(TrainerCallback):
     def state_dict(self) -> dict[str, Any]:
         return self.history.to_dict()
 
+    def snapshot(self) -> None:
+        """For ``training.interruptible``, which may go back to a step's beginning: nothing changes until its end."""
+
+    def restore(self, snapshot: None) -> None:
+        """Inverse of ``snapshot``."""
+
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Inverse of ``state_dict``. What ``on_train_begin`` took over or has redone since is not undone."""
         history = EvaluationHistory.from_dict(saved)

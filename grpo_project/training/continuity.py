@@ -22,7 +22,14 @@ HARMLESS = (
     *("push_to_hub*", "hub_*", "num_completions_to_print", "include_*", "skip_memory_metrics", "ddp_timeout"),
     *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size", "do_*"),
     *("dataloader_*", "enable_jit_checkpoint", "restore_callback_states_from_checkpoint", "ignore_data_skip"),
-    *("force_new_wandb_run", "verifier_workers", "verifier_cache", "samples_keep", "max_runtime"),
+    *(
+        "force_new_wandb_run",
+        "verifier_workers",
+        "verifier_cache",
+        "max_infrastructure_rate",
+        "samples_keep",
+        "max_runtime",
+    ),
     *("preemption_grace_s", "allow_config_change", "overwrite_output_dir", "print_curriculum", "dataset_path"),
 )
 MORE_STEPS = ("max_steps", "num_train_epochs")

@@ -84,6 +84,10 @@ class ExactState(GRPOTrainer):
 
     def exact_state(self) -> dict[str, Any]:
         """What this rank needs to go on exactly here."""
+        return {**self.own_state(), "components": {name: part.state_dict() for name, part in self.components.items()}}
+
+    def own_state(self) -> dict[str, Any]:
+        """The trainer's own memory, without that of the parts. Costs no more than a generation batch is large."""
         generate_every = self.args.steps_per_generation * self.num_iterations
         at_boundary = self._step % generate_every == 0
         state: dict[str, Any] = {
@@ -96,7 +100,6 @@ class ExactState(GRPOTrainer):
             "train_tokens": self._total_train_tokens,
             "ended": self.ended,
             "end_put_off": self.end_put_off,
-            "components": {name: part.state_dict() for name, part in self.components.items()},
             "logs": {
                 name: {k: list(v) for k, v in log.items()} if isinstance(log, dict) else list(log)
                 for name, log in self._logs.items()

@@ -13,6 +13,7 @@ anything else. So it does with an epoch's end that came after the checkpoint of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
+from grpo_project.errors import InfrastructureError
 from grpo_project.generation.random_state import random_states, set_random_states
 from grpo_project.training.exact_state import ExactState, epoch_end_due
 from grpo_project.training.stop_request import StopRequest
@@ -38,7 +40,7 @@ class Interruptible(ExactState):
     control: Any
     interrupted = False
     """Whether ``train`` left before the end that its arguments ask for, in a state that goes on exactly."""
-    _before_step: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None = None
+    _before_step: _Beginning | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,12 +61,21 @@ class Interruptible(ExactState):
         except StopNow:
             self.interrupted = True
             return self._save_and_leave()
+        except InfrastructureError:  # what was trained until then is kept, if it can be
+            if self._before_step is not None:
+                self._save_and_leave()
+            raise
         finally:
             hook.remove()
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.stop_request is not None and self.args.world_size == 1 and self._before_step is None:
-            self._before_step = (random_states(), self.exact_state(), self._counters())
+            self._before_step = _Beginning(
+                random_states(),
+                self.own_state(),
+                {n: _snapshot(p) for n, p in self.components.items()},
+                self._counters(),
+            )
         loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:  # the optimizer comes next: from here on the step is finished first
             self._before_step = None
@@ -138,15 +149,31 @@ class Interruptible(ExactState):
 
     def _back_to_where_the_step_began(self) -> None:
         assert self._before_step is not None
-        states, exact, counters = self._before_step
-        self._before_step = None
+        beginning, self._before_step = self._before_step, None
         self.model.zero_grad()
-        set_random_states(states)
-        self.load_components(exact)
-        self.load_exact_state(exact)
+        set_random_states(beginning.random_states)
+        for name, snapshot in beginning.components.items():
+            part = self.components[name]
+            (part.restore if hasattr(part, "restore") else part.load_state_dict)(snapshot)
+        self.load_exact_state(beginning.own_state)
         self._entropy_window_stats = None  # TRL's, gathered within a step
-        for name, value in counters.items():
+        for name, value in beginning.counters.items():
             setattr(self.state, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """A step's beginning, to go back to as long as the optimizer has not stepped."""
+
+    random_states: dict[str, Any]
+    own_state: dict[str, Any]
+    components: dict[str, Any]
+    counters: dict[str, Any]
+
+
+def _snapshot(part: Any) -> Any:
+    """A part's own snapshot, which costs what a step changes, where it has one; else a copy of its whole state."""
+    return part.snapshot() if hasattr(part, "snapshot") else part.state_dict()
 
 
 class _EpochEnds(TrainerCallback):

@@ -7,6 +7,8 @@ ends, the reward function has it judged, and once TRL has the advantages it give
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +16,7 @@ from statistics import stdev
 from typing import Any
 
 from grpo_project.curriculum import GroupResult
+from grpo_project.errors import SandboxError
 from grpo_project.problems.problem import Problem
 from grpo_project.record.shards import verdict_row
 from grpo_project.rewards import RewardFunction
@@ -28,7 +31,8 @@ class Rollout:
     prompt: Any
     completion: str
     verdict: Verdict
-    reward: float
+    reward: float | None
+    """``None`` where the verifier failed, for reasons of our own: such a row is trained on as if it were not there."""
     advantage: float
     truncated: bool = False
     """The token limit came before an end token."""
@@ -51,7 +55,7 @@ class Summary:
     """What every rank learns of a completion; code, tests and texts stay where they are."""
 
     problem_id: str
-    reward: float
+    reward: float | None
     status: Status
     pass_rate: float
     truncated: bool
@@ -79,7 +83,7 @@ class RolloutBatch:
         self._reward = reward
         self._check_stop = check_stop
         self._begun: dict[str, Iterable[Verdict]] = {}
-        self._scored: list[tuple[str, Verdict, float, bool]] = []
+        self._scored: list[tuple[str, Verdict, float | None, bool]] = []
 
     def rows(self) -> list[dict[str, Any]]:
         """As TRL takes them: B rows with a prompt, and this batch as a column of the reward function's."""
@@ -91,11 +95,14 @@ class RolloutBatch:
         if job.id not in self._begun:
             self._begun[job.id] = self._judge.stream([job])
 
-    def score(self, completions: Sequence[str], truncated: Sequence[bool]) -> list[float]:
+    def score(self, completions: Sequence[str], truncated: Sequence[bool]) -> list[float | None]:
         """The rewards of all B completions, in order; what ``begin`` has not begun is judged now.
 
+        ``None`` for a verdict of status ``infrastructure``: TRL leaves such a row out of its group's mean and deviation
+        and gives it no advantage (grpo_trainer.py:2722).
+
         Raises:
-            SandboxError: the judge failed, for reasons of our own.
+            SandboxError: the judge failed, and does not hand its faults out as verdicts.
         """
         jobs = [Job(problem, text) for (problem, _), text in zip(self.drawn, completions, strict=True)]
         wanted = dict.fromkeys(job.id for job in jobs)
@@ -105,7 +112,10 @@ class RolloutBatch:
         for verdict in chain(*begun, rest):
             verdicts[verdict.job_id] = verdict
             self._check_stop()
-        rewards = {name: self._reward(verdicts[name]) for name in wanted}
+        rewards = {
+            name: None if verdicts[name].status is Status.INFRASTRUCTURE else self._reward(verdicts[name])
+            for name in wanted
+        }
         self._scored = [
             (text, verdicts[job.id], rewards[job.id], cut)
             for job, text, cut in zip(jobs, completions, truncated, strict=True)
@@ -114,8 +124,8 @@ class RolloutBatch:
 
     @property
     def rewards(self) -> list[float]:
-        """The B rewards, in order."""
-        return [reward for _, _, reward, _ in self._scored]
+        """The B rewards, in order; NaN where there is none."""
+        return [math.nan if reward is None else reward for _, _, reward, _ in self._scored]
 
     def summaries(self) -> list[Summary]:
         """What other ranks have to know of each completion, in order."""
@@ -134,18 +144,53 @@ class RolloutBatch:
         ]
 
 
-def group_results(summaries: Sequence[Summary], size: int) -> list[GroupResult]:
-    """What became of each group of ``size`` (G) completions that follow one another."""
-    return [
-        GroupResult(
-            problem_id=group[0].problem_id,
-            rewards=[completion.reward for completion in group],
-            statuses=[completion.status for completion in group],
-            pass_rates=[completion.pass_rate for completion in group],
-            truncated=sum(completion.truncated for completion in group),
-        )
-        for group in (summaries[i : i + size] for i in range(0, len(summaries), size))
-    ]
+def group_results(summaries: Sequence[Summary], size: int) -> list[GroupResult | None]:
+    """What became of each group of ``size`` (G) completions that follow one another; ``None``: none was judged."""
+    groups = (summaries[i : i + size] for i in range(0, len(summaries), size))
+    return [_group_result([completion for completion in group if completion.reward is not None]) for group in groups]
+
+
+def _group_result(judged: Sequence[Summary]) -> GroupResult | None:
+    if not judged:
+        return None
+    return GroupResult(
+        problem_id=judged[0].problem_id,
+        rewards=[completion.reward for completion in judged if completion.reward is not None],
+        statuses=[completion.status for completion in judged],
+        pass_rates=[completion.pass_rate for completion in judged],
+        truncated=sum(completion.truncated for completion in judged),
+    )
+
+
+class FaultCounter:
+    """Ends a run whose verifier fails often, and bears with one that fails now and then.
+
+    Args:
+        most: the largest share of the newest ``WINDOW`` completions that may have no verdict.
+    """
+
+    WINDOW = 1000
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+        self._newest: deque[bool] = deque(maxlen=self.WINDOW)
+
+    def count(self, summaries: Sequence[Summary]) -> float:
+        """Take a batch in, of all ranks; returns its share of faults.
+
+        Raises:
+            SandboxError: all of it, or too many of late, could not be judged.
+        """
+        faults = [completion.reward is None for completion in summaries]
+        self._newest.extend(faults)
+        if all(faults):
+            raise SandboxError(f"none of the {len(faults)} completions of a batch could be judged")
+        if sum(self._newest) > self.most * self.WINDOW:
+            raise SandboxError(
+                f"{sum(self._newest)} of the newest {len(self._newest)} completions could not be judged, more than "
+                f"--max_infrastructure_rate {self.most:g} of {self.WINDOW} allows; `grpo doctor` tests the sandbox"
+            )
+        return sum(faults) / len(faults)
 
 
 def pool_rounds(metrics: dict[str, list[float]], logged: dict[str, int], rounds: Sequence[list[GroupResult]]) -> None:

@@ -7,7 +7,7 @@ trainer is built: until then nothing was written, and a run that is to be overwr
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from grpo_project.training.plan import RunPlan
 from grpo_project.training.progress import ProgressCallback
 from grpo_project.training.stop_request import StopRequest
 from grpo_project.training.trainer import CodeTrainer
-from grpo_project.verifier import Verifier
+from grpo_project.verifier import Job, Verdict, Verifier
 
 logger = logging.getLogger("grpo_project")
 
@@ -115,11 +115,12 @@ def build_trainer(
             callbacks=[evaluation],
             problem_source=plan.source,
             render=lambda problem: prompt_for(problem, tokenizer, system_prompt),
-            judge=verifier,
+            judge=FaultsAsVerdicts(verifier),
             reward=BY_NAME[arguments.reward],
             epoch_size=len(plan.train.problems),
             padding_free=arguments.ragged_batches,
             max_resample=arguments.max_resample,
+            max_infrastructure_rate=arguments.max_infrastructure_rate,
             extra_metrics=plan.source.metrics,
             components={"evaluation": evaluation},
             stop_request=stop,
@@ -132,6 +133,16 @@ def build_trainer(
     trainer.step_end_incomplete = lambda: evaluation.abandoned == trainer.state.global_step
     trainer.remove_callback(transformers.PrinterCallback)  # `progress` speaks
     return trainer, evaluation
+
+
+class FaultsAsVerdicts:
+    """Training's judge: a completion that the verifier can't judge does not end a run of weeks."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    def stream(self, jobs: Sequence[Job]) -> Iterable[Verdict]:
+        return self._verifier.stream(jobs, keep_faults=True)
 
 
 def connect(

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-# SIGUSR1 is Slurm's early warning (--signal=USR1@120), SIGTERM what schedulers and clouds send.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+# SIGUSR1 is Slurm's early warning (--signal=USR1@120), SIGTERM what schedulers and clouds send, SIGHUP comes when a
+# terminal is closed.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 EXIT_STOPPED = 75  # EX_TEMPFAIL: run the same command again to go on
 
 
@@ -101,4 +102,23 @@ class StopRequest:
         if not self._saving:
             text = f"\nno state that can be saved was reached in {self.grace_s:g} s; the last checkpoint stands\n"
             os.write(2, text.encode())
-            os._exit(EXIT_STOPPED)
+            os._exit(self.exit_code)
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """While nothing is there to be saved, before training: a stop signal ends the process with the documented code."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        os.write(2, f"\n{signal.Signals(number).name}: stopped before training began\n".encode())
+        os._exit(128 + signal.SIGINT if number == signal.SIGINT else EXIT_STOPPED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, leave) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

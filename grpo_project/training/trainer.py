@@ -30,9 +30,19 @@ from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
 from grpo_project.training.atomic_save import AtomicSave
 from grpo_project.training.interruptible import Interruptible
-from grpo_project.training.rollout import Rollout, RolloutBatch, completion_text, group_results, pool_rounds
+from grpo_project.training.rollout import (
+    FaultCounter,
+    Rollout,
+    RolloutBatch,
+    completion_text,
+    group_results,
+    pool_rounds,
+)
 from grpo_project.training.stop_request import StopRequest
 from grpo_project.verifier.verdict import Judge
+
+KEPT_ROWS = 100
+"""Rows of transformers' ``log_history`` that stay: each is 1 to 1.5 kB of every checkpoint's ``trainer_state.json``."""
 
 
 class ProblemSource(Protocol):
@@ -67,6 +77,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         padding_free: generate and compute the loss without padding where the model allows; ``False`` leaves it to TRL.
         max_resample: how many times groups without variance are drawn anew for one generation batch.
         components: further parts with ``state_dict`` and ``load_state_dict`` that belong into the checkpoint, by name.
+        max_infrastructure_rate: share of completions that the judge may fail to judge, for reasons of our own, of late.
         stop_request: when it is pending, training stops within the step, in a state that resumes exactly.
         on_checkpoint: told as ``(event, step=, **fields)`` that a checkpoint was saved, or could not be.
         **kwargs: TRL's (``model``, ``args``, ``processing_class``, ``callbacks``, ``peft_config`` ...).
@@ -83,6 +94,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         observer: Observer | None = None,
         padding_free: bool = True,
         max_resample: int = 0,
+        max_infrastructure_rate: float = 0.02,
         extra_metrics: Callable[[], dict[str, float]] = dict,
         components: dict[str, Any] | None = None,
         stop_request: StopRequest | None = None,
@@ -99,6 +111,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         self.extra_metrics = extra_metrics
         self.padding_free = padding_free
         self.max_resample = max_resample
+        self.faults = FaultCounter(max_infrastructure_rate)
         self._places: dict[int, int] = {}  # how many problems the step that is going on has drawn
         self.components = {"problem_source": problem_source, **(components or {})}
         # The loader only counts steps: its rows are empty, problems are drawn in `_roll_out`. An epoch is rounded up to
@@ -120,12 +133,12 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Not TRL's draft with each checkpoint (trl/trainer/grpo_trainer.py:3389): ours is written at the end."""
 
-    def _reward_function(self) -> Callable[..., list[float]]:
+    def _reward_function(self) -> Callable[..., list[float | None]]:
         """As TRL calls it: with a column for each key of the rows, see ``RolloutBatch.rows``."""
 
         def judged(
             completions: list[Any], completion_ids: list[list[int]], batch: list[RolloutBatch], **_: Any
-        ) -> list[float]:
+        ) -> list[float | None]:
             # Unpadded ids, as generated: a padding token that is an end token too can't hide that a row was cut off.
             truncated = [not ids or ids[-1] not in self.eos_token_ids for ids in completion_ids]
             return batch[0].score([completion_text(completion) for completion in completions], truncated)
@@ -141,7 +154,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         del batch["rewards"]
         return batch
 
-    def _roll_out(self, count: int) -> tuple[Batch, list[GroupResult]]:
+    def _roll_out(self, count: int) -> tuple[Batch, list[GroupResult | None]]:
         """Draw problems, generate and judge: this rank's ``count`` = B rows as tensors, and the groups of all ranks."""
         drawn, keys = self._draw(count)
         rollout_batch = RolloutBatch(drawn, self.judge, self.reward, self.check_stop)
@@ -152,15 +165,21 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         with self.generating(keys, begin):
             batch = super()._generate_and_score_completions(rollout_batch.rows())
         summaries = gather_object(rollout_batch.summaries())
+        self._metrics["train"]["verifier/infrastructure_rate"].append(self.faults.count(summaries))
         results = group_results(summaries, self.num_generations)
         first = count * self.accelerator.process_index
-        varied = [results[(first + row) // self.num_generations].varied for row in range(count)]
+        groups = [results[(first + row) // self.num_generations] for row in range(count)]
+        varied = [group is not None and group.varied for group in groups]
         # 1/3 three times has a mean in float32 that is not 1/3: TRL's advantages of such a group are not quite 0.
         batch["advantages"] = batch["advantages"] * torch.tensor(varied, device=batch["advantages"].device)
         batch["rewards"] = torch.tensor(rollout_batch.rewards, device=batch["advantages"].device)
+        if batch["rewards"].isnan().any():  # no verdict: no part in any term of the loss
+            batch["completion_mask"][batch["rewards"].isnan()] = 0
+        batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
         if self.observer is not None:
             rollouts = rollout_batch.rollouts(batch["advantages"].tolist())
-            self.observer.rollouts(self.state.global_step + 1, rollouts, results)
+            judged = [result for result in results if result is not None]
+            self.observer.rollouts(self.state.global_step + 1, rollouts, judged)
         return batch, results
 
     def _draw(self, count: int) -> tuple[list[tuple[Problem, Any]], list[int]]:
@@ -179,7 +198,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         keys = [completion_key("training", self.args.seed, step, place, sample) for _, place, sample in mine]
         return [drawn for drawn, _, _ in mine], keys
 
-    def _resampled(self, batch: Batch, results: list[GroupResult], logged: dict[str, int]) -> Batch:
+    def _resampled(self, batch: Batch, results: list[GroupResult | None], logged: dict[str, int]) -> Batch:
         """Put newly drawn groups in the place of this rank's groups without variance, ``max_resample`` times at most.
 
         Each time every rank draws as many groups as the rank that needs the most: all take part in generating.
@@ -200,22 +219,24 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         if self.observer is not None:
             self.observer.resampled(self.state.global_step + 1, missing, total, len(rounds) - 1)
         rewards = self.accelerator.gather(batch["rewards"])
+        rewards = rewards[~rewards.isnan()]
         if self.scale_rewards == "batch":  # each round was scaled by its own deviation
             grouped = batch["rewards"].view(-1, self.num_generations)
-            centred = (grouped - grouped.mean(dim=1, keepdim=True)).flatten()
+            centred = (grouped - grouped.nanmean(dim=1, keepdim=True)).flatten()
             batch["advantages"] = torch.where(batch["advantages"] == 0, 0.0, centred / (rewards.std() + 1e-4))
-        pool_rounds(self._metrics["train"], logged, rounds)
+        judged = [[result for result in results if result is not None] for results in rounds]
+        pool_rounds(self._metrics["train"], logged, judged)
         self._metrics["train"]["trained/reward"].append(rewards.mean().item())
         self._metrics["train"]["trained/reward_std"].append(rewards.std().item())
         self._metrics["train"]["trained/frac_reward_zero_std"].append(missing / total)
         self._metrics["train"]["resampled_groups"].append(float(sum(len(results) for results in rounds[1:])))
         return batch
 
-    def _without_variance(self, results: list[GroupResult]) -> list[int]:
+    def _without_variance(self, results: list[GroupResult | None]) -> list[int]:
         """The places, counted from 0, of this rank's groups whose rewards are all alike."""
         mine = len(results) // self.accelerator.num_processes
         first = mine * self.accelerator.process_index
-        return [place for place in range(mine) if not results[first + place].varied]
+        return [place for place in range(mine) if (result := results[first + place]) is None or not result.varied]
 
     def _rows_of(self, places: list[int]) -> torch.Tensor:
         """The rows of this rank's groups at ``places``."""
@@ -235,6 +256,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         if "loss" in logs:  # a step's row, not an evaluation's or the closing one
             logs.update(self.extra_metrics())
         super().log(logs, start_time)
+        del self.state.log_history[:-KEPT_ROWS]  # it is part of each checkpoint; all rows are in the journal
 
     def on_saved(self, checkpoint: Path, deleted: list[Path], seconds: float) -> None:
         names = [path.name for path in deleted]

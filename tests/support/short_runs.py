@@ -61,6 +61,7 @@ def build(
     extra_metrics = changes.pop("extra_metrics", dict)
     lora = changes.pop("lora", False)
     max_resample = changes.pop("max_resample", 0)
+    faults = changes.pop("max_infrastructure_rate", 0.02)
     settings = {
         "output_dir": str(output_dir),
         "per_device_train_batch_size": 4,
@@ -96,6 +97,7 @@ def build(
         reward=pass_rate,
         epoch_size=len(PROBLEMS),
         max_resample=max_resample,
+        max_infrastructure_rate=faults,
         stop_request=stop_request,
         callbacks=list(callbacks),
         components=components,

@@ -21,7 +21,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", PRELUDE + script], capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
 def test_the_first_signal_is_remembered_and_told(name: str) -> None:
     done = run(
         f"with StopRequest() as stop:\n  os.kill(os.getpid(), signal.{name})\n  print(stop.reason, stop.exit_code)"
@@ -40,6 +40,24 @@ def test_after_the_grace_period_the_process_ends_without_saving() -> None:
     done = run("with StopRequest(grace_s=0.2):\n  os.kill(os.getpid(), signal.SIGUSR1)\n  time.sleep(30)")
     assert done.returncode == 75
     assert "the last checkpoint stands" in done.stderr
+
+
+def test_ctrl_c_out_of_grace_keeps_its_own_code() -> None:
+    done = run("with StopRequest(grace_s=0.2):\n  os.kill(os.getpid(), signal.SIGINT)\n  time.sleep(30)")
+    assert done.returncode == 130
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGHUP", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
+def test_the_first_seconds_obey_too(tmp_path: Path, name: str, code: int) -> None:
+    """While the libraries are loaded, which takes most of a start."""
+    script = "import sys\nsys.argv = ['grpo']\nfrom grpo_project.cli import main\n"
+    script += "import threading\n"
+    script += f"threading.Timer(1.5, os.kill, (os.getpid(), signal.{name})).start()\n"
+    script += f"sys.exit(main(['train', '--output_dir', {str(tmp_path / 'out')!r}, '--max_steps', '1']))"
+    done = run(script)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"\n{name}: stopped before training began\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_save_under_way_is_left_to_finish() -> None:
