@@ -15,6 +15,8 @@ import torch
 
 Batch = dict[str, Any]
 PADDED_ON_THE_LEFT = ("prompt_ids", "prompt_mask")
+SAMPLED_ENTROPY = "sampled_entropy"
+"""A column of ours, (B,): the sum of the entropies of a completion's tokens when they were sampled."""
 
 
 def take(batch: Batch, rows: torch.Tensor) -> Batch:
@@ -57,6 +59,13 @@ def live_rows(batch: Batch, at_least: int = 1) -> torch.Tensor:
     missing = max(0, at_least - int(live.sum()))
     live[(~live).nonzero().squeeze(1)[:missing]] = True
     return live.nonzero().squeeze(1)
+
+
+def others(batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+    """Indices of the rows that are not among ``rows``."""
+    rest = torch.ones(len(batch["advantages"]), dtype=torch.bool, device=rows.device)
+    rest[rows] = False
+    return rest.nonzero().squeeze(1)
 
 
 def share_of_loss(loss_type: str, kept: Batch, whole: Batch) -> float:

@@ -41,6 +41,8 @@ class PaddingFreeBatches(GRPOTrainer):
     sampler: Choice
     _keys: Sequence[int] | None = None
     _on_completion: Callable[[int, list[int]], None] | None = None
+    _sampled_entropy: torch.Tensor | None = None
+    """Of the completions just sampled; ``_generate_and_score_completions`` puts it into their batch."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -108,7 +110,16 @@ class PaddingFreeBatches(GRPOTrainer):
         with unwrap_model_for_generation(
             self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs
         ) as model:
-            return sampling.sample(model, prompt_ids, self.generation_config, keys, self._on_completion), None
+            ids, self._sampled_entropy = sampling.sample_with_entropies(
+                model, prompt_ids, self.generation_config, keys, self._on_completion
+            )
+        return ids, None
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
+        batch = super()._generate_and_score_completions(inputs)
+        if self._sampled_entropy is not None:
+            batch[generation_batch.SAMPLED_ENTROPY], self._sampled_entropy = self._sampled_entropy, None
+        return batch
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -155,18 +166,55 @@ class PaddingFreeBatches(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         """TRL's loss, computed over the rows that have an advantage: the others have no part in its gradient.
 
-        TRL's metrics of this pass (entropy, clip ratios) are means over the rows that were computed.
+        TRL's metrics of this pass, ``entropy`` and the clip ratios, are put right to be of all rows, as they are with
+        TRL; ``trained/entropy`` is that of the rows that were computed.
         """
-        if not (self.model.training and self._only_advantages_count):
+        if not self.model.training:
             return super()._compute_loss(model, inputs)
+        metrics = self._metrics["train"]
+        if not self._only_advantages_count:
+            loss = super()._compute_loss(model, inputs)
+            metrics["trained/entropy"].append(metrics["entropy"][-1])
+            return loss
         # As many on every rank, and at least one: all of them take part in gathering metrics (TRL 1.16
         # grpo_trainer.py:3264 and 3284) and in the backward pass.
         most = max(1, *gather_object([int(inputs["advantages"].count_nonzero())]))
         rows = generation_batch.live_rows(inputs, at_least=most)
-        if len(rows) == len(inputs["advantages"]):
-            return super()._compute_loss(model, inputs)
-        kept = generation_batch.take(inputs, rows)
-        return super()._compute_loss(model, kept) * generation_batch.share_of_loss(self.loss_type, kept, inputs)
+        kept = inputs if len(rows) == len(inputs["advantages"]) else generation_batch.take(inputs, rows)
+        loss = super()._compute_loss(model, kept) * generation_batch.share_of_loss(self.loss_type, kept, inputs)
+        metrics["trained/entropy"].append(metrics["entropy"][-1])
+        if kept is not inputs:
+            self._count_idle_rows(model, metrics, inputs, rows)
+        return loss
+
+    def _count_idle_rows(self, model: Any, metrics: dict[str, list[float]], batch: Batch, kept: torch.Tensor) -> None:
+        """Put the rows beside ``kept`` into the metrics just logged: their entropy, and that none of them is clipped.
+
+        A ratio is clipped where the advantage is above or below 0 (TRL 1.16 grpo_trainer.py:3273).
+        """
+        idle = generation_batch.take(batch, generation_batch.others(batch, kept))
+        tokens = idle["completion_mask"].sum(dim=1)
+        entropy = idle.get(generation_batch.SAMPLED_ENTROPY)
+        if entropy is None:  # another engine sampled, or an older version: computed now
+            ids = torch.cat([idle["prompt_ids"], idle["completion_ids"]], dim=1)
+            mask = torch.cat([idle["prompt_mask"], idle["completion_mask"]], dim=1)
+            width = idle["completion_ids"].size(1)
+            with torch.no_grad():
+                entropies = self._get_per_token_logps_and_entropies(model, ids, mask, width, compute_entropy=True)[1]
+            entropy = (entropies * idle["completion_mask"]).sum(dim=1)
+        computed = batch["completion_mask"][kept].sum()
+        sums = torch.stack([(entropy * (tokens > 0)).sum(), tokens.sum().float(), computed.float()])
+        idle_entropy, idle_tokens, computed_tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        total = max(idle_tokens + computed_tokens, 1.0)
+        metrics["entropy"][-1] = (metrics["entropy"][-1] * computed_tokens + idle_entropy) / total
+        share = computed_tokens / total
+        if self.importance_sampling_level == "sequence":  # a ratio of a sequence, not of a token
+            share = len(kept) / len(batch["advantages"])
+        for name in ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "cispo_clip_ratio"):
+            if metrics.get(name):
+                metrics[name][-1] *= share
+        if idle_tokens and metrics.get("clip_ratio/low_min"):
+            metrics["clip_ratio/low_min"][-1] = 0.0
 
     @property
     def _only_advantages_count(self) -> bool:

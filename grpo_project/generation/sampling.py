@@ -20,7 +20,6 @@ from transformers import (
     GenerationConfig,
     LogitsProcessorList,
     MinPLogitsWarper,
-    TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
@@ -86,7 +85,6 @@ def unsupported(model: Any, config: GenerationConfig) -> str | None:
     return windows_or_states(base)
 
 
-@torch.no_grad()
 def sample(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -105,6 +103,23 @@ def sample(
         keys: what each completion's random numbers come from (``uniforms.completion_key``); for sampling only.
         on_end: called as ``(row, ids)`` as soon as a completion has its end token, while the others go on.
         should_stop: asked at each token; if so, all end where they are.
+    """
+    return sample_with_entropies(model, prompts, config, keys, on_end, should_stop)[0]
+
+
+@torch.no_grad()
+def sample_with_entropies(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    keys: Sequence[int] | None = None,
+    on_end: Callable[[int, list[int]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[list[list[int]], torch.Tensor]:
+    """``sample``, and the sum of each completion's entropies, (B,); 0 without sampling.
+
+    They are those of the whole vocabulary at ``config.temperature``, as TRL's loss has them, whatever top-k, top-p or
+    min-p leave of it.
     """
     config, device = effective_config(model, config), model.device
     unique = list(dict.fromkeys(map(tuple, prompts)))
@@ -125,8 +140,13 @@ def sample(
     )  # the completion that each row of the shrinking batch belongs to
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     tokens: list[list[int]] = [[] for _ in prompts]
+    entropies = torch.zeros(len(prompts), device=device)
     for count in range(1, config.max_new_tokens + 1):
-        chosen = logits.argmax(dim=-1, keepdim=True) if draw is None else draw(logits, running, count - 1)
+        if draw is None:
+            chosen = logits.argmax(dim=-1, keepdim=True)
+        else:
+            chosen, entropy = draw(logits, running, count - 1)
+            entropies[running] += entropy * ~ended
         for row, token, is_ended in zip(running.tolist(), chosen[:, 0].tolist(), ended.tolist(), strict=True):
             if not is_ended:
                 tokens[row].append(token)
@@ -145,7 +165,7 @@ def sample(
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
         position = position + 1
         logits = _forward(model, chosen, mask, position, cache)
-    return tokens
+    return tokens, entropies
 
 
 def end_tokens_of(config: GenerationConfig) -> list[int]:
@@ -167,19 +187,30 @@ class InverseCDF:
 
     def __init__(self, config: GenerationConfig, keys: Sequence[int] | None, device: torch.device) -> None:
         assert keys is not None, "sampling needs a key for each completion"
-        self._keys, self._device, self._warp = keys, device, _warpers(config)
+        self._keys, self._device = keys, device
+        self._temperature, self._truncate = config.temperature or 1.0, _truncations(config)
         # In 32 bits a sum over 100,000 words is off by more than the rarer of them are worth. MPS has no 64.
         self._dtype = torch.float32 if device.type == "mps" else torch.float64
         self._first, self._numbers = 0, torch.empty(0)
 
-    def __call__(self, logits: torch.Tensor, completions: torch.Tensor, token: int) -> torch.Tensor:
-        """Ids, (rows, 1), of the ``token``-th tokens of ``completions`` (rows,), from their ``logits`` (rows, V)."""
-        probabilities = torch.softmax(self._warp(None, logits.float()), dim=-1)
+    def __call__(
+        self, logits: torch.Tensor, completions: torch.Tensor, token: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids, (rows, 1), of the ``token``-th tokens of ``completions`` (rows,) by ``logits`` (rows, V); entropies."""
+        logits = logits.float() if self._temperature == 1.0 else logits.float() / self._temperature
+        logps = torch.log_softmax(logits, dim=-1)
+        probabilities = logps.exp()
+        entropy = -torch.linalg.vecdot(probabilities, logps.clamp(min=-1e9))  # a word of no probability adds nothing
+        if self._truncate:
+            probabilities = torch.softmax(self._truncate(None, logps), dim=-1)
         cumulative = probabilities.cumsum(dim=-1, dtype=self._dtype)
         total = cumulative[:, -1:].contiguous()
         wanted = self._number(token)[completions, None] * total
         chosen = torch.searchsorted(cumulative, wanted, right=True)  # never a word of probability 0
-        return torch.minimum(chosen, torch.searchsorted(cumulative, total))  # should the product round up to the total
+        chosen = torch.minimum(
+            chosen, torch.searchsorted(cumulative, total)
+        )  # should the product round up to the total
+        return chosen, entropy
 
     def _number(self, token: int) -> torch.Tensor:
         if token % self.BLOCK == 0:
@@ -211,11 +242,9 @@ def _left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.devic
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _warpers(config: GenerationConfig) -> LogitsProcessorList:
-    """transformers' own, in the order of ``generate``; none of them looks at earlier tokens."""
+def _truncations(config: GenerationConfig) -> LogitsProcessorList:
+    """transformers' own, in the order of ``generate``, after the temperature; none of them looks at earlier tokens."""
     warpers = LogitsProcessorList()
-    if config.temperature not in (None, 1.0):
-        warpers.append(TemperatureLogitsWarper(config.temperature))
     if config.top_k:
         warpers.append(TopKLogitsWarper(config.top_k))
     if config.top_p is not None and config.top_p < 1.0:

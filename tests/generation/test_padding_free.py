@@ -15,7 +15,7 @@ from grpo_project.generation import log_probabilities
 from grpo_project.generation.log_probabilities import at_least, chunks_of_like_length, without_left_padding
 from grpo_project.generation.packing import pack
 from grpo_project.generation.padding_free import PaddingFreeBatches
-from grpo_project.generation.probe import Choice, Way
+from grpo_project.generation.probe import Choice, Sampler, Way
 
 
 def padded_batch(groups: int, size: int) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -125,3 +125,43 @@ def test_chunks_without_left_padding_hold_every_row_once(data: st.DataObject, to
     more = at_least(count, chunks)
     assert len(more) == max(count, len(chunks)) and all(more)
     assert sorted(row for chunk in more for row in chunk) == list(range(len(prompts)))
+
+
+METRICS = ("entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "clip_ratio/low_min")
+
+
+@pytest.mark.parametrize("sampler", [Sampler.OURS, Sampler.GENERATE])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_metrics_are_of_all_rows_also_where_some_are_left_out(
+    tiny_model: Path, tmp_path: Path, sampler: Sampler, level: str
+) -> None:
+    """Entropy and clip ratios are those that TRL finds over the whole batch, half of whose groups have no advantage."""
+    trainer = build(tiny_model, tmp_path, {"p1", "p3"}, importance_sampling_level=level, max_completion_length=16)
+    trainer.sampler = Choice(sampler)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    with torch.no_grad():  # ends now and then, so that lengths differ, and a distribution that is not uniform
+        trainer.model.get_output_embeddings().weight.mul_(8)
+        trainer.model.get_output_embeddings().weight[1] = 0.5
+    batch = trainer._generate_and_score_completions([{}] * 16)
+    idle = batch["advantages"] == 0
+    assert idle.sum() == 8
+    with torch.no_grad():
+        ids, mask = (torch.cat([batch[f"prompt_{x}"], batch[f"completion_{x}"]], dim=1) for x in ("ids", "mask"))
+        width = batch["completion_ids"].size(1)
+        logps, entropies, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, mask, width, compute_entropy=True
+        )
+    batch["old_per_token_logps"] = logps + torch.linspace(-1, 1, width)  # as if the weights had moved on since
+    found = {}
+    for name, loss_of in (("ours", trainer._compute_loss), ("trl", super(PaddingFreeBatches, trainer)._compute_loss)):
+        trainer._metrics["train"].clear()
+        loss_of(trainer.model, batch)
+        found[name] = {metric: trainer._metrics["train"][metric][-1] for metric in METRICS}
+        if name == "ours":
+            trained = trainer._metrics["train"]["trained/entropy"][-1]
+    assert found["ours"] == pytest.approx(found["trl"], rel=1e-3, abs=1e-6)
+    assert found["ours"]["clip_ratio/region_mean"] > 0 or level == "sequence"
+    counted = batch["completion_mask"].bool() & ~idle[:, None]
+    assert trained == pytest.approx(float(entropies[counted].mean()), rel=1e-4)
+    assert trained != pytest.approx(found["ours"]["entropy"], rel=1e-3)

@@ -124,7 +124,9 @@ def test_a_word_of_no_probability_is_never_drawn() -> None:
     draw = InverseCDF(GenerationConfig(do_sample=True, top_k=0), [0, 0, 0], torch.device("cpu"))
     logits = torch.tensor([[-torch.inf, 1.0, -torch.inf, 2.0, -torch.inf]]).expand(3, 5)
     draw._numbers, draw._first = torch.tensor([[0.0], [1.0], [0.5]], dtype=torch.float64), 1
-    assert draw(logits, torch.arange(3), 1)[:, 0].tolist() == [1, 3, 3]
+    ids, entropies = draw(logits, torch.arange(3), 1)
+    assert ids[:, 0].tolist() == [1, 3, 3]
+    assert entropies.tolist() == pytest.approx([0.5822] * 3, abs=1e-4)  # of 1 / (1 + e) and e / (1 + e)
 
 
 def test_a_prompt_is_read_once_and_ended_rows_leave(tiny_model: Path) -> None:
