@@ -15,6 +15,7 @@ from grpo_project.problems.problem import (
     MAX_COMPLEXITY,
     AssertTest,
     CallTest,
+    CaseTest,
     CheckTest,
     Comparison,
     Problem,
@@ -30,6 +31,7 @@ KEYS_OF_KIND: Mapping[str, frozenset[str]] = {
     "call": frozenset(("args", "args_literal", "kwargs", "kwargs_literal", "expected", "expected_literal")),
     "assert": frozenset(("assert",)),
     "check": frozenset(("check",)),
+    "unittest": frozenset(("unittest", "case", "module")),
     "stdin": frozenset(("stdin", "stdout")),
 }
 KIND_OF_KEY = {key: kind for kind, keys in KEYS_OF_KIND.items() for key in keys}
@@ -201,8 +203,9 @@ def _tests(rows: Any, faults: Faults) -> tuple[Test, ...]:
         kind = _kind(row, f"tests[{i}]", faults)
         if kind is not None:
             kinds.setdefault(kind, i)
-            test = _READ_TEST[kind](row, f"tests[{i}]", faults)
-            if test is not None:
+            if kind == "unittest":
+                tests += _case_tests(row, f"tests[{i}]", faults)
+            elif (test := _READ_TEST[kind](row, f"tests[{i}]", faults)) is not None:
                 tests.append(test)
     if len(kinds) > 1:
         (kind, _), (other, i), *_ = kinds.items()
@@ -274,6 +277,46 @@ def _check_test(row: dict[str, Any], where: str, faults: Faults) -> CheckTest | 
     if _is_text(row["check"], f"{where}.check", faults):
         _check_defines(row["check"], "check", f"{where}.check", faults)
     return CheckTest(row["check"]) if len(faults) == before else None
+
+
+def _case_tests(row: dict[str, Any], where: str, faults: Faults) -> list[CaseTest]:
+    """A test for each case of a test file, or for the one that is named."""
+    source, module = row.get("unittest"), row.get("module", "solution")
+    if source is None:
+        faults.add(f"{where}.unittest", "is missing", "give the source of the test file")
+        return []
+    if not _is_text(source, f"{where}.unittest", faults) or not _is_text(module, f"{where}.module", faults):
+        return []
+    tree = _parse(source, f"{where}.unittest", faults)
+    if tree is None:
+        return []
+    cases = cases_of(tree)
+    if not cases:
+        faults.add(
+            f"{where}.unittest", "holds no case", "define test_... methods of a TestCase, or test_...() functions"
+        )
+    if "case" in row:
+        if row["case"] not in cases:
+            faults.add(f"{where}.case", f"{row['case']!r} is not a case of it", did_you_mean(str(row["case"]), cases))
+        cases = [row["case"]]
+    return [CaseTest(source, case, module) for case in cases]
+
+
+def cases_of(tree: ast.Module) -> list[str]:
+    """``Class.test_it`` of each class that a TestCase is a base of by its name, and ``test_it`` of each function."""
+    cases: list[str] = []
+    kinds: dict[str, list[str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test") and not node.args.args:
+            cases.append(node.name)
+        elif isinstance(node, ast.ClassDef):
+            bases = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
+            if any(base.endswith("TestCase") or base in kinds for base in bases):
+                inherited = [name for base in bases for name in kinds.get(base, [])]
+                own = [part.name for part in node.body if isinstance(part, ast.FunctionDef) and part.name[:4] == "test"]
+                kinds[node.name] = list(dict.fromkeys([*inherited, *own]))
+                cases += [f"{node.name}.{name}" for name in kinds[node.name]]
+    return cases
 
 
 def _stdio_test(row: dict[str, Any], where: str, faults: Faults) -> StdioTest | None:

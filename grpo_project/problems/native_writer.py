@@ -9,7 +9,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from grpo_project.problems.problem import AssertTest, BenchTest, CallTest, CheckTest, Comparison, Problem, Test
+from grpo_project.problems.problem import (
+    AssertTest,
+    BenchTest,
+    CallTest,
+    CaseTest,
+    CheckTest,
+    Comparison,
+    Problem,
+    Test,
+)
 
 _DEFAULTS = {item.name: item.default for item in fields(Problem)}
 _OPTIONAL = ("entry_point", "solution", "starter_code", "complexity", "language", "time_limit_s", "memory_limit_mb")
@@ -49,6 +58,8 @@ def _test_row(test: Test) -> dict[str, Any]:
         return {"assert": test.source}
     if isinstance(test, CheckTest):
         return {"check": test.source}
+    if isinstance(test, CaseTest):
+        return {"unittest": test.source, "case": test.case, "module": test.module}
     if isinstance(test, BenchTest):
         return {test.kind: test.name}
     return {"stdin": test.stdin, "stdout": test.stdout}

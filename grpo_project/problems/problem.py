@@ -42,6 +42,17 @@ class CheckTest:
 
 
 @dataclass(frozen=True, slots=True)
+class CaseTest:
+    """One case of a test file: a method of a ``unittest.TestCase`` class (``"Class.test_it"``) or a function."""
+
+    source: str
+    """The whole file."""
+    case: str
+    module: str = "solution"
+    """What the file imports the program as, where it does."""
+
+
+@dataclass(frozen=True, slots=True)
 class StdioTest:
     """Run the program with ``stdin``; what it prints must match ``stdout``."""
 
@@ -78,7 +89,7 @@ class Bench:
     """The reset is active while it is 0."""
 
 
-Test = CallTest | AssertTest | CheckTest | StdioTest | BenchTest
+Test = CallTest | AssertTest | CheckTest | CaseTest | StdioTest | BenchTest
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ class Unusable(Exception):
 class Result:
     """One test's outcome; the fields of ``verdict.TestResult``."""
 
-    __slots__ = ("cpu_s", "expected", "got", "input", "message", "status")
+    __slots__ = ("cpu_s", "expected", "got", "input", "message", "status", "weak")
 
     def __init__(self, status: str, message: str = "", input: str = "", expected: str = "", got: str = "") -> None:
         self.status = status
@@ -22,9 +22,10 @@ class Result:
         self.expected = expected
         self.got = got
         self.cpu_s = 0.0
+        self.weak = False
 
     def fields(self) -> tuple:
-        return (self.status, self.message, self.input, self.expected, self.got, self.cpu_s)
+        return (self.status, self.message, self.input, self.expected, self.got, self.cpu_s, self.weak)
 
 
 @dataclass(slots=True)

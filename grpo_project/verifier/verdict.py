@@ -63,6 +63,8 @@ class TestResult:
     expected: str = ""
     got: str = ""
     cpu_s: float = 0.0
+    weak: bool = False
+    """It leaves it to the program's own objects whether they are right."""
 
     @property
     def passed(self) -> bool:

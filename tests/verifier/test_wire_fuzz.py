@@ -9,7 +9,7 @@ from grpo_project.problems.problem import AssertTest, CallTest, CheckTest, Probl
 from grpo_project.verifier import Job, Verifier
 
 SOLUTION = "class Stack:\n    pass\n"
-CHECKER = "def check(args, kwargs, got, expected):\n    return sorted(got)[0] + 1 > expected"
+CHECKER = "def check(args, kwargs, got, expected):\n    return sorted(got)[0] + 1 == expected"
 TESTS = {
     "calls": {"tests": tuple(CallTest((n,), ["never", n]) for n in range(40))},
     "checker": {"tests": tuple(CallTest((n,), 10**12) for n in range(40)), "checker": CHECKER},
@@ -41,12 +41,26 @@ LEAVES += [1e308, "0x" + "f" * 4500, "1/0", "sNaN", "1e999999999", "__class__", 
 LEAVES += [{"i": "0x" + "f" * 5000}] * 3  # an integer that Python does not write out
 
 
+CHAINS = [
+    "E",
+    "coroutine",
+    "function",
+    3,
+    [],
+    [["E", 1]],
+    [["E", 1], ["ValueError", 0]],
+    [["SystemExit", 0]],
+    [["E", -1]],
+]
+OPERATIONS = ["call", "next", "getattr", "setattr", "eq", "len", "__class__", "eval", 3]
+
+
 def forged_value(rng: random.Random, depth: int = 0):
     if depth > 3 or rng.random() < 0.35:
         return rng.choice(LEAVES)
     if rng.random() < 0.4:
         return [forged_value(rng, depth + 1) for _ in range(rng.randrange(4))]
-    tag = rng.choice("tsfdiycnqxz")
+    tag = rng.choice("tsfdiycnqxzhlrkmpa")
     deeper = [forged_value(rng, depth + 1) for _ in range(2)]
     content = {
         "d": [deeper],
@@ -54,6 +68,16 @@ def forged_value(rng: random.Random, depth: int = 0):
         "y": rng.choice(["00ff", "0", 3]),
         "n": [rng.choice(["Fraction", "Decimal", "x"]), rng.choice(["1/0", "1/3", "NaN", "sNaN", "1e9999999", 5])],
         "q": [deeper[0], [deeper[1]]],
+        "h": [rng.choice([0, 1, 7, -1, 10**30]), rng.choice(["object", "class", "exception", 3]), rng.choice(CHAINS)],
+        "l": rng.choice([0, 1, 10**30, deeper[0]]),
+        "r": [rng.choice([0, 5, 10**300, deeper[0]]) for _ in range(3)],
+        "k": [rng.choice([None, 1, -1, deeper[0]]), [deeper[1]]],
+        "m": [
+            rng.choice(["date", "timedelta", "tzinfo"]),
+            rng.choice(["2020-01-01", [1, 2, 3], [10**30] * 3, deeper[0]]),
+        ],
+        "p": ["P", rng.choice([["x"], ["x", "y"], ["__class__", 3]]), deeper],
+        "a": [rng.choice(["int64", "object", "float64"]), rng.choice([[2], [10**9], [-1], deeper]), deeper],
     }.get(tag, deeper)
     return {tag: deeper[0] if rng.random() < 0.15 else content}
 
@@ -65,7 +89,12 @@ def forged_record(rng: random.Random):
     if kind < 0.85:
         names = rng.choice([[forged_value(rng) for _ in range(3)], ["ValueError"], [], forged_value(rng)])
         line = rng.choice([1, -1, True, 10**30, {"i": "0x" + "f" * 5000}, forged_value(rng)])
-        return ["raised", names, rng.choice(["text", forged_value(rng), "\ud800"]), line]
+        record = ["raised", names, rng.choice(["text", forged_value(rng), "\ud800"]), line]
+        more = [forged_value(rng), rng.choice([[1, 0], [2], forged_value(rng)]), rng.choice([1, forged_value(rng)])]
+        return record + more[: rng.choice([0, 0, 1, 2, 3])]
+    if kind < 0.92:
+        number, operation = rng.choice([0, 1, -1, 10**30]), rng.choice(OPERATIONS)
+        return ["ask", number, operation, [forged_value(rng)], rng.choice([{"d": []}, {"d": [["x", 1]]}, 3])]
     return forged_value(rng)
 
 

@@ -6,32 +6,33 @@ gives values back; what they should have been is known outside only. A record th
 Orders (marshal, from the trusted side) and records (JSON of ``values``, one for each call, in order):
 
     {"mode": "calls", "program": str, "seed": bytes, "defines": name or None, "final": bool, "changes": bool,
-     "calls": marshal of [(name, args, kwargs), ...]}  then, unless it is final, any number of  {"calls": ...}
+     "calls": marshal of [(name, args, kwargs), ...]}  then, unless it is final, any number of  {"calls": ...} and
+     {"operation": ...}
         -> ["compiled", pure] and ["loaded", whether it defines the name], or
-           ["raised", type names, text, line];
-        -> then ["value", v] or ["raised", ...] for each call; with "changes": ["value", v, arguments after it]
-           or, in place of a call, a step of a test: (EXECUTE or EVALUATE, (test, position, source), {})
+           ["raised", type names, text, line, arguments or None];
+        -> then ["value", v] or ["raised", ...] for each call; with "changes": ["value", v, [args, kwargs after it]];
+           unless it is final, objects are held (``objects``), and ["raised", ...] tells of the exception's, too
     {"mode": "program", "program": str, "seed": bytes}
         -> ["ended", exit code] or ["raised", ...]; standard input and output are the process's own
 """
 
 from __future__ import annotations
 
+import builtins
 import marshal
 import os
 import sys
 import types
+from _sitebuiltins import Quitter
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from grpo_project.verifier.cage import values, wire
+from grpo_project.verifier.cage import objects, values, wire
 from grpo_project.verifier.cage.purity import is_pure
 from grpo_project.verifier.cage.wire import LINK
 
 PROGRAM_FILE = "<solution>"
-STEPS = EXECUTE, EVALUATE = ("<execute>", "<evaluate>")
-"""In place of a function's name: a step of a test, with (test, position, source) as the arguments."""
 _TEXT = 500
-_scopes: dict[int, dict[str, Any]] = {}
 _module = types.ModuleType("solution")
 _WARM_UPS = 20  # the interpreter specializes a function that has run this often
 _WARM_UP = '''
@@ -106,6 +107,7 @@ def _seed_randomness(seed: bytes, program: str) -> None:
 def warm_up() -> None:
     """Do once, in the zygote, what every child does: caches that are full by then need not be filled in each."""
     sys.modules["solution"] = _module  # dataclasses and pickle look a class's module up
+    builtins.exit = builtins.quit = Quitter("exit", "Ctrl-D")  # as site does, which an isolated interpreter leaves out
     code = compile(_WARM_UP, PROGRAM_FILE, "exec", dont_inherit=True)  # the first of a process costs 2.5 ms
     for _ in range(_WARM_UPS):
         is_pure(code)
@@ -121,35 +123,62 @@ def _serve_calls(order: dict[str, Any]) -> None:
         exec(code, names)
     except BaseException as error:  # noqa: BLE001 - the candidate may raise anything, SystemExit included
         return _report(_raised(error))
-    _report(["loaded", order["defines"] is None or order["defines"] in names])
-    final, changes = order["final"], order["changes"]
-    while True:
-        for name, args, kwargs in marshal.loads(order["calls"]):
-            record = _step(name, *args) if name in STEPS else _call(name, args, kwargs)
-            _report([*record, list(args)] if changes and record[0] == "value" else record)
-        message = None if final else wire.read(LINK)
-        if message is None:
-            return
-        order = marshal.loads(message)
+    loaded = ["loaded", order["defines"] is None or order["defines"] in names]
+    if order["final"]:
+        _report(loaded)
+        return _make_calls(order["calls"], order["changes"])
+    server = Server(order["changes"])
+    _report(loaded)
+    server.serve(order)
 
 
-def _call(name: str, args: tuple, kwargs: dict) -> list[Any]:
-    try:
-        return ["value", getattr(_module, name)(*args, **kwargs)]
-    except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
-        return _raised(error)
+def _make_calls(calls: bytes, changes: bool, raised: Callable[[BaseException], list[Any]] | None = None) -> None:
+    for name, args, kwargs in marshal.loads(calls):
+        try:
+            record = ["value", getattr(_module, name)(*args, **kwargs)]
+            _report([*record, [list(args), kwargs]] if changes else record)
+        except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
+            _report((raised or _raised)(error))
 
 
-def _step(name: str, test: int, _position: tuple, source: str) -> list[Any]:
-    """A statement or an expression of a test that holds objects of the program's. Each test has its own variables."""
-    scope = _scopes.setdefault(test, dict(_module.__dict__))
-    try:
-        if name == EXECUTE:
-            exec(compile(source, f"<test {test + 1}>", "exec", dont_inherit=True), scope)
-            return ["value", None]
-        return ["value", eval(compile(source, f"<test {test + 1}>", "eval", dont_inherit=True), scope)]
-    except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
-        return _raised(error)
+class Server:
+    """Calls and operations one by one, as a test goes on, with the program's objects held for it."""
+
+    def __init__(self, changes: bool) -> None:
+        self._changes = changes
+        self._objects = objects.Objects(_module, values.dumps, lambda data: wire.write(LINK, data), self._answer)
+        values.keep = self._objects.keep
+
+    def serve(self, order: dict[str, Any]) -> None:
+        while True:
+            self._perform(order)
+            message = wire.read(LINK)
+            if message is None:
+                return
+            order = marshal.loads(message)
+
+    def _perform(self, order: dict[str, Any]) -> None:
+        if "operation" not in order:
+            return _make_calls(order["calls"], self._changes, self._raised)
+        try:
+            record = self._objects.perform(order["operation"])
+        except BaseException as error:  # noqa: BLE001 - the candidate may raise anything
+            record = self._raised(error)
+        _report(record)
+
+    def _answer(self) -> bytes:
+        """Wait for the answer to a question; the test may use the program meanwhile."""
+        while True:
+            order = marshal.loads(wire.read(LINK) or os._exit(0))
+            if "answer" in order:
+                return order["answer"]
+            self._perform(order)
+
+    def _raised(self, error: BaseException) -> list[Any]:
+        try:
+            return [*_raised(error), *self._objects.numbers_of(error)]
+        except MemoryError:  # too many are held
+            return _raised(error)
 
 
 def _report(record: list[Any]) -> None:
@@ -174,7 +203,18 @@ def _raised(error: BaseException) -> list[Any]:
         text = str(error)[:_TEXT]
     except BaseException:  # noqa: BLE001 - __str__ is the candidate's
         text = ""
-    return ["raised", [kind.__name__[:_TEXT] for kind in type(error).__mro__][:20], text, line]
+    record = ["raised", [kind.__name__[:_TEXT] for kind in type(error).__mro__][:20], text, line]
+    return [*record, _arguments(error)]
+
+
+def _arguments(error: BaseException) -> list[Any] | None:
+    """What an exception was raised with, where that can be told."""
+    try:
+        arguments = list(error.args)
+        values.dumps(arguments)
+    except BaseException:  # noqa: BLE001 - it may be anything
+        return None
+    return arguments
 
 
 def _run_program(program: str) -> int:

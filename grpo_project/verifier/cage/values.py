@@ -5,17 +5,26 @@ runs outside of the cage. The text is JSON; what JSON lacks is an object with on
 
     {"t": [...]} tuple   {"s": [...]} set   {"f": [...]} frozenset   {"d": [[k, v], ...]} dict   {"y": "hex"} bytes
     {"i": "hex"} huge int   {"c": [re, im]} complex   {"n": ["Fraction" | "Decimal", text]} an exact number
-    {"q": [type name, [...]]} an iterable that is none of the above (range, generator, deque, a view)
+    {"r": [start, stop, step]} range   {"k": [maxlen, [...]]} deque   {"m": ["date" | "datetime" | "time", text]}
+    {"m": ["timedelta", [days, seconds, microseconds]]}   {"p": [type name, [field names], [...]]} named tuple
+    {"a": [dtype, shape, nested lists]} numpy array
+    {"q": [type name, [...]]} an iterable that is none of the above (generator, a view)
     {"x": [type name, text]} anything else: equal to nothing
 
-A subclass of a built-in container is written as the data it holds (a Counter is its dictionary).
+A subclass of a built-in container is written as the data it holds (a Counter is its dictionary). Where a test holds
+objects of the program's (``objects``), iterators and "anything else" are written as
+
+    {"h": [number, kind, type name, or for a class [[name, number], ...] of it and its bases]}
+    {"l": number} one of the test's own
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 MAX_DEPTH = 150
 MAX_ITEMS = 200_000
@@ -24,6 +33,26 @@ _HUGE_BITS = 4096  # above it, decimal text costs quadratic time
 _TEXT = 200
 _ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 _DECODER = json.JSONDecoder()
+_ARRAY_TYPES = frozenset(
+    [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
+)
+keep: Callable[[Any], dict[str, Any]] | None = None
+"""In a candidate's process whose objects are held by a test: what is written in place of one."""
 
 
 class Opaque:
@@ -55,6 +84,21 @@ class Items(Opaque):
         return len(self.items)
 
 
+class Named(tuple):
+    """A named tuple: a tuple whose items can be read by name, too."""
+
+    fields: tuple[str, ...]
+    type_name: str
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("fields", ()):
+            return self[self.fields.index(name)]
+        raise AttributeError(f"{self.__dict__.get('type_name')!r} object has no attribute {name!r}")
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(zip(self.fields, self, strict=True))
+
+
 class Malformed(Exception):
     """The text is no value: our writer would not have written it."""
 
@@ -77,7 +121,9 @@ def _outgoing(value: Any, depth: int) -> Any:
         return [_outgoing(item, depth) for item in value]
     for base, tag in ((tuple, "t"), (set, "s"), (frozenset, "f")):
         if issubclass(kind, base):
-            return {tag: [_outgoing(item, depth) for item in base.__iter__(value)]}
+            items = [_outgoing(item, depth) for item in base.__iter__(value)]
+            names = getattr(kind, "_fields", None) if tag == "t" and kind is not tuple else None
+            return {tag: items} if names is None else {"p": [kind.__name__, list(names), items]}
     if issubclass(kind, dict):
         return {"d": [[_outgoing(key, depth), _outgoing(item, depth)] for key, item in dict.items(value)]}
     if issubclass(kind, list):
@@ -95,31 +141,60 @@ def _outgoing(value: Any, depth: int) -> Any:
     if kind.__module__ in ("fractions", "decimal") and kind.__name__ in ("Fraction", "Decimal"):
         return {"n": [kind.__name__, str(value)]}
     if kind.__module__ == "numpy" and hasattr(value, "tolist"):
-        if kind.__name__ == "ndarray":
-            return {"q": ["ndarray", [_outgoing(item, depth) for item in value.tolist()]]}
-        return _outgoing(value.tolist(), depth)
-    if hasattr(kind, "__iter__") and kind.__module__ in ("builtins", "collections", "itertools"):
-        return {"q": [kind.__name__, _drain(value, depth)]}
+        items = _outgoing(value.tolist(), depth)
+        return {"a": [str(value.dtype), list(value.shape), items]} if kind.__name__ == "ndarray" else items
+    if kind is range:
+        return {"r": [value.start, value.stop, value.step]}
+    if issubclass(kind, deque):
+        return {"k": [value.maxlen, [_outgoing(item, depth) for item in deque.__iter__(value)]]}
+    if kind.__module__ == "datetime" and kind.__name__ in ("date", "datetime", "time"):
+        return {"m": [kind.__name__, value.isoformat()]}
+    if kind.__module__ == "datetime" and kind.__name__ == "timedelta":
+        return {"m": ["timedelta", [value.days, value.seconds, value.microseconds]]}
+    iterable = hasattr(kind, "__iter__") and kind.__module__ in ("builtins", "collections", "itertools")
+    if iterable and (keep is None or kind.__name__.startswith("dict_")):  # the latter: views of a dictionary
+        return _drained(value, kind.__name__, depth)
+    if keep is not None:
+        return keep(value)
     return {"x": [kind.__name__, repr(value)[:_TEXT]]}
 
 
-def _drain(iterable: Any, depth: int) -> list[Any]:
+def _drained(iterable: Any, name: str, depth: int) -> dict[str, Any]:
     items: list[Any] = []
     for item in iterable:
         if len(items) == MAX_ITEMS:
-            raise ValueError(f"the returned iterator gave more than {MAX_ITEMS:,} items")
+            return {"x": [name, f"<{name} of more than {MAX_ITEMS:,} items>"]}
         items.append(_outgoing(item, depth))
-    return items
+    return {"q": [name, items]}
 
 
-def loads(payload: bytes) -> Any:
+class Decoder(Protocol):
+    """Who makes what is more than a plain value."""
+
+    def decoded(self, tag: str, content: Any) -> Any:
+        """The value of one of the tags "h", "l", "q" and "x". Raises ``Malformed`` or what malformed content raises."""
+
+
+class Plain:
+    """A ``Decoder`` for where no object of the program's is held."""
+
+    def decoded(self, tag: str, content: Any) -> Any:
+        name, more = content
+        if tag == "q":
+            return Items(text_of(name)[:_TEXT], list_of(more))
+        if tag == "x":
+            return Opaque(text_of(name)[:_TEXT], text_of(more)[:_TEXT])
+        raise Malformed("an object, where none is held")
+
+
+def loads(payload: bytes, decoder: Decoder = Plain()) -> Any:  # noqa: B008 - it has no state
     """Decode outside of the cage. Raises ``Malformed`` for everything that ``dumps`` would not have written."""
     try:
         text = payload.decode("ascii")
         value, end = _DECODER.raw_decode(text)
         if end != len(text):
             raise Malformed("more than one value")
-        return _incoming(value, 0)
+        return _incoming(value, 0, decoder)
     except Malformed:
         raise
     except Exception as error:  # noqa: BLE001 - the boundary to hostile bytes: an unhashable member of a set, text that
@@ -127,7 +202,7 @@ def loads(payload: bytes) -> Any:
         raise Malformed(f"{type(error).__name__}: {str(error)[:_TEXT]}") from None
 
 
-def _incoming(value: Any, depth: int) -> Any:
+def _incoming(value: Any, depth: int, decoder: Decoder) -> Any:
     kind = type(value)
     if kind is not list and kind is not dict:
         return value
@@ -135,44 +210,92 @@ def _incoming(value: Any, depth: int) -> Any:
         raise Malformed(f"nested more than {MAX_DEPTH} deep")
     depth += 1
     if kind is list:
-        return [_incoming(item, depth) for item in value]
+        return [_incoming(item, depth, decoder) for item in value]
     [(tag, content)] = value.items()
     if tag == "t":
-        return tuple([_incoming(item, depth) for item in _list(content)])
+        return tuple([_incoming(item, depth, decoder) for item in list_of(content)])
     if tag == "d":
-        return {_incoming(key, depth): _incoming(item, depth) for key, item in _list(content)}
+        return {_incoming(key, depth, decoder): _incoming(item, depth, decoder) for key, item in list_of(content)}
     if tag == "s":
-        return {_incoming(item, depth) for item in _list(content)}
+        return {_incoming(item, depth, decoder) for item in list_of(content)}
     if tag == "f":
-        return frozenset([_incoming(item, depth) for item in _list(content)])
+        return frozenset([_incoming(item, depth, decoder) for item in list_of(content)])
     if tag == "i":
-        return int(_text(content), 16)
+        return int(text_of(content), 16)
     if tag == "y":
-        return bytes.fromhex(_text(content))
+        return bytes.fromhex(text_of(content))
     if tag == "c":
         real, imaginary = content
         return complex(float(real), float(imaginary))
     if tag == "n":
-        return _number(*map(_text, content))
+        return _number(*map(text_of, content))
+    if tag == "p":
+        return _named(content, depth, decoder)
     if tag == "q":
         name, items = content
-        return Items(_text(name)[:_TEXT], [_incoming(item, depth) for item in _list(items)])
-    if tag == "x":
-        name, text = content
-        return Opaque(_text(name)[:_TEXT], _text(text)[:_TEXT])
+        return decoder.decoded(tag, (name, [_incoming(item, depth, decoder) for item in list_of(items)]))
+    if tag in ("h", "l", "x"):
+        return decoder.decoded(tag, content)
+    if tag == "r":
+        return range(*map(_whole, list_of(content)))
+    if tag == "k":
+        limit, items = content
+        return deque([_incoming(item, depth, decoder) for item in list_of(items)], limit)
+    if tag == "m":
+        return _moment(*content)
+    if tag == "a":
+        kind, shape, items = content
+        return _array(text_of(kind), list_of(shape), _incoming(items, depth, decoder))
     raise Malformed(f"unknown tag {tag[:_TEXT]!r}")
 
 
-def _list(value: Any) -> list[Any]:
+def list_of(value: Any) -> list[Any]:
     if type(value) is not list:
         raise Malformed("a list was expected")
     return value
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     if type(value) is not str:
         raise Malformed("a string was expected")
     return value
+
+
+def _whole(value: Any) -> int:
+    value = int(value["i"], 16) if type(value) is dict else value
+    if type(value) is not int:
+        raise Malformed("a whole number was expected")
+    return value
+
+
+def _named(content: Any, depth: int, decoder: Decoder) -> Named:
+    name, fields, items = content
+    value = Named([_incoming(item, depth, decoder) for item in list_of(items)])
+    value.type_name = text_of(name)[:_TEXT]
+    value.fields = tuple(map(text_of, list_of(fields)))
+    if len(value.fields) != len(value):
+        raise Malformed("a named tuple with too few names")
+    return value
+
+
+def _moment(name: Any, content: Any) -> Any:
+    import datetime  # here, as with numbers
+
+    if name == "timedelta":
+        return datetime.timedelta(*map(_whole, list_of(content)))
+    if name not in ("date", "datetime", "time"):
+        raise Malformed("an unknown kind of moment")
+    return getattr(datetime, name).fromisoformat(text_of(content))
+
+
+def _array(kind: str, shape: list[Any], items: Any) -> Any:
+    """A numpy array of plain numbers; of anything else, or where there is no numpy, an iterable of its items."""
+    if kind in _ARRAY_TYPES:
+        with contextlib.suppress(ImportError):
+            import numpy
+
+            return numpy.array(items, kind).reshape(shape)
+    return Items("ndarray", items if type(items) is list else [items])
 
 
 def _number(name: str, text: str) -> Any:

@@ -5,8 +5,8 @@ value that nothing can be learned from. What holds in a test that passes is take
 only its calls are made. A test whose course hangs on a returned value ends the search there. No value of any
 candidate's, nor an expected one that the test does not pass itself, gets into the prefetch.
 
-The prefetch is a guess as to what a test goes on to ask for (``certain`` tells): where it fails, calls are made one by
-one.
+The prefetch is a guess as to what a test goes on to ask for: where it is wrong, the program is run again and its calls
+are made one by one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
+from grpo_project.verifier.python.analysis import DATA_METHODS
+from grpo_project.verifier.python.handles import plain_arguments
+
 Call = tuple[str, tuple, dict]
 """A function's name, arguments and keyword arguments."""
 _CALLS = 2000
@@ -24,21 +27,51 @@ _CPU_S = 1.0
 
 
 class Prefetch:
-    """Calls to be made in any case, each once, ready to be sent."""
+    """Calls to be made in any case, ready to be sent: each once, unless ``again``."""
 
-    __slots__ = ("blob", "calls", "certain")
+    __slots__ = ("again", "blob", "calls")
 
-    def __init__(self, calls: Iterable[Call], *, certain: bool = True) -> None:
-        self.calls: dict[bytes, Call] = {}
-        for call in calls:
-            self.calls.setdefault(call_key(*call), call)
-        self.blob = blob_of(self.calls.values())
-        self.certain = certain
+    def __init__(self, calls: Iterable[Call], *, again: bool = False) -> None:
+        keyed = [(call_key(*call), call) for call in calls]
+        self.calls: list[tuple[bytes, Call]] = (
+            keyed if again else list({key: (key, call) for key, call in keyed}.values())
+        )
+        self.again = again
+        self.blob = blob_of(call for _, call in self.calls)
+
+
+_SCALARS = {int, str, float, bool, type(None), bytes, complex, type(Ellipsis)}
+_CONTAINERS = {list, tuple, set, frozenset, dict}
+
+
+def _are_plain(items: Iterable[Any]) -> bool:
+    """Whether these are built-in values: ``marshal`` takes arrays, too, and makes bytes of them."""
+    items = list(items)
+    kinds = set(map(type, items)) - _SCALARS
+    if not kinds:
+        return True
+    if kinds - _CONTAINERS:
+        return False
+    nested = (item for item in items if type(item) in _CONTAINERS)
+    return all(_are_plain([*item, *item.values()] if type(item) is dict else item) for item in nested)
 
 
 def call_key(name: str, args: tuple, kwargs: dict) -> bytes:
     """The same for the same call. Raises ``ValueError`` for arguments that are no built-in values."""
+    if not _are_plain(args) or (kwargs and not _are_plain(kwargs.values())):
+        raise ValueError("no built-in values")
     return marshal.dumps((name, args, kwargs), 2)  # version 2 has no back references: equal values, equal bytes
+
+
+def key_of(name: str, args: tuple, kwargs: dict) -> bytes | None:
+    """``call_key``; ``None`` for a call that can't be told, or not told from others, by plain values."""
+    changeable = [id(value) for value in (*args, *kwargs.values()) if type(value) in (list, dict, set)]
+    if len(changeable) != len(set(changeable)):
+        return None  # one thing given twice: by content it would arrive as two
+    try:
+        return call_key(name, args, kwargs)
+    except ValueError:
+        return None
 
 
 def blob_of(calls: Iterable[Call]) -> bytes:
@@ -48,6 +81,10 @@ def blob_of(calls: Iterable[Call]) -> bytes:
 
 class Undecided(Exception):
     """What comes next hangs on what a candidate returns: the search ends, but for within an ``assert``."""
+
+
+class NeedsObjects(BaseException):
+    """The search ends: the test needs more than calls with plain values."""
 
 
 class TooLong(BaseException):
@@ -70,31 +107,42 @@ class Unknown:
     __bool__ = __len__ = __iter__ = __contains__ = __index__ = __int__ = __float__ = __hash__ = _no_decision
     __str__ = __repr__ = __format__ = _no_decision
 
+    def _no_data(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise NeedsObjects
+
+    __call__ = __next__ = __enter__ = __exit__ = __setitem__ = __delitem__ = _no_data
+
+    def __getattr__(self, name: str) -> Any:
+        raise Undecided if name in DATA_METHODS else NeedsObjects
+
 
 class Stub:
     """In place of one of the candidate's functions."""
 
-    def __init__(self, name: str, found: list[Call]) -> None:
+    def __init__(self, name: str, found: list[Call], checked: Callable[[tuple, dict], None]) -> None:
+        """``checked`` is told of arguments that are no plain values."""
         self.__name__ = name
         self._found = found
+        self._checked = checked
 
     def __call__(self, *args: Any, **kwargs: Any) -> Unknown:
         if len(self._found) == _CALLS:
             raise TooLong
-        try:
-            # A copy: the test may change the arguments afterwards.
-            self._found.append(marshal.loads(call_key(self.__name__, args, kwargs)))
-        except ValueError:
-            raise Undecided from None  # made of what a candidate returned, or no plain value
+        args, kwargs = plain_arguments(args, kwargs)
+        key = key_of(self.__name__, args, kwargs)
+        if key is None:  # made of what a candidate returned, or no plain value
+            self._checked(args, kwargs)
+            raise NeedsObjects
+        self._found.append(marshal.loads(key))  # a copy: the test may change the arguments afterwards
         return Unknown()
 
 
-def dry_run(source: str, run: Callable[[Any], None]) -> bool:
+def dry_run(tree: ast.Module, run: Callable[[Any], None]) -> bool:
     """Find a test's calls: ``run`` executes the code that it is given, with stubs for the candidate's functions.
 
     ``False`` where the search ended before the test did.
     """
-    tree = ast.fix_missing_locations(_Unjudged().visit(ast.parse(source)))
+    tree = ast.fix_missing_locations(_Unjudged().visit(tree))
     code = compile(tree, "<test>", "exec", dont_inherit=True)
     previous = signal.signal(signal.SIGVTALRM, _give_up)
     signal.setitimer(signal.ITIMER_VIRTUAL, _CPU_S)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import hashlib
-import math
 import random
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from grpo_project.verifier.cage.cage import Cage, CageError
-from grpo_project.verifier.cage.candidate import EVALUATE, EXECUTE
 from grpo_project.verifier.cage.limits import Limits
 from grpo_project.verifier.cage.session import Session, Stopped
-from grpo_project.verifier.python.asserts import Step, looks_at_arguments, needs_objects, steps_of
+from grpo_project.verifier.python.calls import Calls, Mispredicted, exception_of
 from grpo_project.verifier.python.compare import Comparator
-from grpo_project.verifier.python.dry_run import Call, Prefetch, Stub, dry_run
-from grpo_project.verifier.python.remote import Calls, Mispredicted, Remote, Watchdog, exception_of, result_of
+from grpo_project.verifier.python.dry_run import Call, Prefetch
 from grpo_project.verifier.room import Result, Unusable
 
 _TEXT = 200
-_CANDIDATE = "<candidate>"
 
 
 def brief(value: Any) -> str:
@@ -54,13 +48,14 @@ class Grader:
         self.tests: list[tuple] = spec["tests"]
         self.limits = Limits(**spec["limits"])
         self.comparison = Comparator(*spec["comparison"])
-        self.weak = False
+        self.weak_tests = [False] * len(self.tests)
+        """Which tests leave it to the program's own objects whether they are right."""
+        self.imports_numpy = False
+        """Some test needs numpy: the program has to have it, too."""
         self._prefetch = Prefetch(())
         """Calls that will be made in any case, sent together with the program."""
         self._final = False
-        """It has all that will be asked, as far as is known."""
-        self._apart = False
-        """Tests make objects of their own, which are not known to be the same from one test to the next."""
+        """They are all that will be asked, as far as is known, and no object has to be held."""
         self._changes = False
         """Some test looks at what a function has made of its argument."""
         self._stop_early: bool = spec["stop_early"]
@@ -70,28 +65,37 @@ class Grader:
 
         ``seed`` decides what would else be chance: the same seed, the same verdict. No program can know it beforehand.
         """
-        order = range(len(self.tests))
-        results, calls, cpu_s = self._grade_once(cage, program, seed, self._prefetch, order, final=self._final)
-        if calls.mispredicted:
-            self._prefetch, self._final = Prefetch(()), False  # from here on, and for this program once more
-            results, calls, more_cpu_s = self._grade_once(cage, program, seed, self._prefetch, order, final=False)
+        everything = range(len(self.tests))
+        results, calls, cpu_s = self._grade_staying(cage, program, seed, self._prefetch, everything, final=self._final)
+        passed = [index for index in everything if results[index].status == "passed"]
+        asked = calls.asked
+        if not calls.pure and passed and (len(asked) > 1 or (len(passed) > 1 and not calls.final)):
+            # It may have counted the calls, or remembered them: what it passed has to pass in another order as well.
+            shuffled = Prefetch(another_order(asked, seed) if len(asked) > 1 else asked, again=True)
+            again, _, more_cpu_s = self._grade_staying(cage, program, seed, shuffled, passed[::-1], final=calls.final)
             cpu_s += more_cpu_s
-        passed = [index for index in order if results[index].status == "passed"]
-        if calls.stateless or not passed:
-            return results, cpu_s
-        answered = calls.answered
-        if len(answered) < 2 and (len(passed) < 2 or not self._apart):
-            return results, cpu_s
-        # It may have counted the calls, or remembered them: what it passed has to pass in another order as well.
-        shuffled = Prefetch(another_order(answered, seed) if len(answered) > 1 else answered)
-        again, _, more_cpu_s = self._grade_once(
-            cage, program, seed, shuffled, passed[::-1], final=self._prefetch.certain
-        )
-        for index in passed:
-            if again[index].status != "passed":
-                results[index] = again[index]
-                results[index].message = f"depends on the order of the calls. {again[index].message}".rstrip()
-        return results, cpu_s + more_cpu_s
+            for index in passed:
+                if again[index].status != "passed":
+                    results[index] = again[index]
+                    results[index].message = f"depends on the order of the calls. {again[index].message}".rstrip()
+        for result, weak in zip(results, self.weak_tests, strict=True):
+            result.weak = weak
+        return results, cpu_s
+
+    @property
+    def weak(self) -> bool:
+        return any(self.weak_tests)
+
+    def _grade_staying(
+        self, cage: Cage, program: str, seed: bytes, prefetch: Prefetch, tests: Sequence[int], *, final: bool
+    ) -> tuple[list[Result], Calls, float]:
+        """``_grade_once``, and once more, with the program staying, where its tests ask for more than was foreseen."""
+        results, calls, cpu_s = self._grade_once(cage, program, seed, prefetch, tests, final=final)
+        if not calls.mispredicted:
+            return results, calls, cpu_s
+        prefetch = Prefetch(()) if prefetch is self._prefetch else prefetch
+        results, calls, more_cpu_s = self._grade_once(cage, program, seed, prefetch, tests, final=False)
+        return results, calls, cpu_s + more_cpu_s
 
     def _grade_once(
         self, cage: Cage, program: str, seed: bytes, prefetch: Prefetch, tests: Sequence[int], *, final: bool
@@ -152,7 +156,7 @@ class Grader:
     def _timed(self, index: int, calls: Calls, spans: dict[int, tuple[int, int]]) -> Result:
         """The test's result; in ``spans``, which records it waited for."""
         first = calls.records
-        calls.begin_test()
+        calls.begin_test(weak=self.weak_tests[index])
         try:
             result = self.grade_test(index, calls)
         except Stopped as stopped:
@@ -185,7 +189,7 @@ class CallGrader(Grader):
         expected = self.tests[index][2]
         shown = {"input": brief_call(*call), "expected": brief(expected)}
         try:
-            got = result_of(calls.answer(*call))
+            got = calls.call(*call)
         except Exception as error:  # noqa: BLE001 - what the candidate raised, as result_of tells it
             return Result(status_of(error), told(error), **shown)
         if self._accepts(call, got, expected):
@@ -201,110 +205,6 @@ class CallGrader(Grader):
             return bool(namespace["check"](call[1], call[2], got, expected))
         except BaseException:  # noqa: BLE001 - a value that can't be compared (a signalling NaN) or checked is not right
             return False
-
-
-class SourceGrader(Grader):
-    """Test code of the problem's own, run outside of the cage with the candidate's functions as remote calls."""
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        super().__init__(spec)
-        self._codes = [compiled(source, f"test {number}") for number, (source,) in enumerate(self.tests, 1)]
-        self._given = definitions(spec["scaffold"], self.entry_point)
-        self._names = [names_of(code) for code in self._codes]
-        self._steps = [self._split(source, frozenset(spec["classes"])) for (source,) in self.tests]
-        self.weak = any(step.weak for steps in self._steps if steps for step in steps)
-        self._changes = any(looks_at_arguments(ast.parse(source)) for (source,) in self.tests)
-        self._apart = any(steps is not None for steps in self._steps)
-        found: list[Call] = []
-        self._final = all([self._dry_run(index, found) for index in range(len(self.tests))])
-        self._prefetch = Prefetch(found, certain=False)
-
-    def _dry_run(self, index: int, found: list[Call]) -> bool:
-        """Add the calls that a test will make; ``False`` where they can't all be known."""
-        if self._steps[index] is not None:
-            return False
-
-        def run(code: types.CodeType) -> None:
-            namespace = self._namespace(index, lambda name: Stub(name, found))
-            random.seed(0)
-            self._run(code, namespace)
-
-        with Watchdog():
-            return dry_run(self.tests[index][0], run)
-
-    def _split(self, source: str, classes: frozenset[str]) -> list[Step] | None:
-        """The test's steps where it holds objects of the candidate's, else ``None``: it runs outside as it stands."""
-        tree = ast.parse(source)
-        given = defined_in(tree) | (set() if self._given is None else set(self._given.co_names))
-        if not needs_objects(tree, classes, frozenset(given - {self.entry_point})):
-            return None
-        return steps_of(tree)
-
-    def grade_test(self, index: int, calls: Calls) -> Result:
-        shown = brief_source(self.tests[index][0])
-        namespace = self._namespace(index, lambda name: Remote(calls, name, changes=self._changes))
-        random.seed(0)
-        try:
-            if self._steps[index] is None:
-                self._run(self._codes[index], namespace)
-            for position, step in enumerate(self._steps[index] or ()):
-                self._take_step(index, position, step, calls)
-        except (Stopped, Mispredicted):
-            raise
-        except SystemExit as stop:  # the test's own, ``unittest.main()`` say: a candidate's arrives as ``Raised``
-            if stop.code not in (None, 0) or not calls.asked:
-                return Result("failed", f"the test exited with {brief(stop.code)}", input=shown)
-        except BaseException as error:  # noqa: BLE001 - raised by the candidate, or by the test over what it returned
-            if hasattr(error, "told"):
-                return Result(status_of(error), told(error), input=shown)
-            if isinstance(error, AssertionError):
-                return Result("failed", brief_text(error), input=shown)
-            return Result("failed", f"the test raised {type(error).__name__}: {brief_text(error)}", input=shown)
-        if calls.stopped is not None and not calls.complete:
-            raise calls.stopped  # test code that catches everything must not turn an end into a pass
-        return Result("passed", input=shown)
-
-    def _run(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
-        exec(code, namespace)
-
-    def _take_step(self, index: int, position: int, step: Step, calls: Calls) -> None:
-        kind = EVALUATE if step.outside else EXECUTE
-        inside = Remote(calls, kind)
-        values = [inside(index, (position, number), source) for number, source in enumerate(step.inside)]
-        if step.outside:
-            scope = {"math": math} | {f"_value_{number}": value for number, value in enumerate(values)}
-            assert eval(step.outside, scope), step.outside
-
-    def _namespace(self, index: int, function: Callable[[str], Callable]) -> dict[str, Any]:
-        """What a test's code sees; ``function`` makes one of the candidate's."""
-        namespace: dict[str, Any] = {"__name__": "test"}
-        if self._given is not None and not self._names[index].isdisjoint(self._given.co_names):
-            try:
-                exec(self._given, namespace)
-            except BaseException as error:  # noqa: BLE001 - the data set's own code, at fault whatever it raises
-                raise Unusable(f"the starter code can't be run outside of the cage: {error!r}") from None
-        for name in self._names[index]:
-            if name == self.entry_point or (name not in namespace and not hasattr(builtins, name)):
-                namespace[name] = function(name)
-        return namespace
-
-
-class CheckGrader(SourceGrader):
-    """HumanEval's form: the source defines ``check(candidate)``, which is called with the remote entry point."""
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        if spec["entry_point"] is None:
-            raise Unusable("a check function needs an entry_point")
-        super().__init__(spec)
-
-    def _namespace(self, index: int, function: Callable[[str], Callable]) -> dict[str, Any]:
-        assert self.entry_point is not None
-        return super()._namespace(index, function) | {_CANDIDATE: function(self.entry_point)}
-
-    def _run(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
-        candidate = namespace.pop(_CANDIDATE)
-        exec(code, namespace)
-        namespace["check"](candidate)
 
 
 def candidate_seed(seed: bytes) -> bytes:
@@ -346,41 +246,3 @@ def compiled(source: str, what: str) -> types.CodeType:
         return compile(source, f"<{what}>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         raise Unusable(f"{what} does not compile: {error}") from None
-
-
-def definitions(scaffold: str | None, entry_point: str | None) -> types.CodeType | None:
-    """The dataset's own helpers and imports, which its tests may use: the starter code less the entry point."""
-    if not scaffold:
-        return None
-    for text in (scaffold, scaffold.rstrip() + "\n    pass\n"):
-        try:
-            tree = ast.parse(text)
-        except SyntaxError:
-            continue
-        tree.body = [node for node in tree.body if getattr(node, "name", None) != entry_point]
-        return compile(tree, "<starter code>", "exec", dont_inherit=True)
-    return None
-
-
-def defined_in(tree: ast.Module) -> set[str]:
-    """Names that the test itself binds: variables, functions, imports."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-    return names
-
-
-def names_of(code: types.CodeType) -> set[str]:
-    """Every name that the code or a function in it looks up."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= names_of(constant)
-    return names

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from typing import Any
 
 from grpo_project.verifier.cage import launch
 from grpo_project.verifier.cage.cage import Cage, CageError
 from grpo_project.verifier.cage.profile import Profile
-from grpo_project.verifier.python.grader import CallGrader, CheckGrader, Grader, SourceGrader
+from grpo_project.verifier.python.grader import CallGrader, Grader
+from grpo_project.verifier.python.source_grader import CaseGrader, CheckGrader, SourceGrader
 from grpo_project.verifier.python.stdio import StdioGrader
 from grpo_project.verifier.room import Graded
 
@@ -19,9 +19,9 @@ KINDS: dict[str, type[Grader]] = {
     "call": CallGrader,
     "assert": SourceGrader,
     "check": CheckGrader,
+    "case": CaseGrader,
     "stdio": StdioGrader,
 }
-_IMPORTS_NUMPY = re.compile(r"^\s*(?:import|from)\s+numpy\b", re.MULTILINE)
 
 
 class Room:
@@ -40,16 +40,16 @@ class Room:
 
     def grade(self, grader: Grader, program: str, seed: bytes) -> Graded:
         """A program whose process was killed by a stranger is run once more: then it counts as its own doing."""
-        cage = self._cage_for(program)
+        cage = self._cage_for(grader, program)
         cage.killed_by_others = False
         results, cpu_s = grader.grade(cage, program, seed)
         if cage.killed_by_others:
             results, cpu_s = grader.grade(cage, program, seed)
         return Graded(results, cpu_s, grader.weak)
 
-    def _cage_for(self, program: str) -> Cage:
+    def _cage_for(self, grader: Grader, program: str) -> Cage:
         """Loading numpy takes fifty times as long as a small program: one zygote has it loaded."""
-        if self._numpy_cage is not None and _IMPORTS_NUMPY.search(program):
+        if self._numpy_cage is not None and (grader.imports_numpy or "numpy" in program):
             return self._numpy_cage
         return self._cage
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import marshal
 from typing import Any
 
 from grpo_project.errors import DataError
-from grpo_project.problems.problem import AssertTest, CallTest, CheckTest, Problem, StdioTest
+from grpo_project.problems.problem import AssertTest, CallTest, CaseTest, CheckTest, Problem, StdioTest
 from grpo_project.verifier.extract import scaffold_of
-from grpo_project.verifier.python.asserts import classes_in
+from grpo_project.verifier.python.analysis import classes_in
 
-_KINDS = {CallTest: "call", AssertTest: "assert", CheckTest: "check", StdioTest: "stdio"}
+_KINDS = {CallTest: "call", AssertTest: "assert", CheckTest: "check", CaseTest: "case", StdioTest: "stdio"}
+_OF_SOURCE = ("assert", "check", "case")
 
 
 def content_of(problem: Problem, *, stop_early: bool = False) -> tuple[dict[str, Any], float]:
@@ -27,6 +29,8 @@ def content_of(problem: Problem, *, stop_early: bool = False) -> tuple[dict[str,
         "scaffold": scaffold_of(problem),
         "checker": problem.checker,
         "classes": classes_in(problem.solution, problem.starter_code),
+        "classes_known": problem.solution is not None,
+        "imports": _imports(problem) if kind in _OF_SOURCE else {},
         "stop_early": stop_early,
         "comparison": (choices.float_tolerance, choices.nan_equal, choices.distinguish_sequences),
         "limits": {
@@ -44,12 +48,29 @@ def content_of(problem: Problem, *, stop_early: bool = False) -> tuple[dict[str,
     return content, 120 + runs * problem.time_limit_s * 100
 
 
+def _imports(problem: Problem) -> dict[str, str]:
+    """Name -> the reference's own import of it: tests may count on what only the solution imports."""
+    found: dict[str, str] = {}
+    for source in (problem.starter_code, problem.solution, f"{problem.starter_code}\n{problem.solution}"):
+        try:
+            tree = ast.parse(source or "")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue  # only a part of a program
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
+                for alias in node.names:
+                    found[(alias.asname or alias.name).split(".")[0]] = ast.unparse(node)
+    return found
+
+
 def _plain(test: Any) -> tuple:
     match test:
         case CallTest(args, expected, kwargs):
             return tuple(args), dict(kwargs), expected
         case AssertTest(source) | CheckTest(source):
             return (source,)
+        case CaseTest(source, case, module):
+            return source, case, module
         case StdioTest(stdin, stdout):
             return stdin, stdout
     raise AssertionError(f"no kind of test: {test!r}")

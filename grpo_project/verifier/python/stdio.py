@@ -6,9 +6,9 @@ import os
 
 from grpo_project.verifier.cage.cage import Cage
 from grpo_project.verifier.cage.session import Output, Session, Stopped
+from grpo_project.verifier.python.calls import exception_of, record_of
 from grpo_project.verifier.python.compare import same_output
 from grpo_project.verifier.python.grader import Grader, brief, candidate_seed, status_of, told
-from grpo_project.verifier.python.remote import exception_of, record_of
 from grpo_project.verifier.room import Result
 
 
