@@ -124,13 +124,23 @@ class Run:
             raise ConfigError(f"{run.paths.root} is not a run directory: it has no {run.paths.journal.name}/ folder")
         return run
 
-    def metrics(self, kind: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """The canonical rows by step: one for each step and kind. ``columns``: only these metrics (saves memory)."""
+    def metrics(
+        self,
+        kind: str | None = None,
+        columns: Sequence[str] | None = None,
+        damage: list[Damage] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The canonical rows by step: one for each step and kind.
+
+        Args:
+            columns: only these metrics (saves memory).
+            damage: lines that can't be read are added to it.
+        """
         rows: dict[tuple[int, str], dict[str, Any]] = {}
         wanted = None if columns is None else ("attempt", "step", "time", "kind", *columns)
         attempts = read_attempts(self.paths.events)
         names: dict[str, str] = {}
-        for record in read_records(self.paths.metrics):
+        for record in read_records(self.paths.metrics, damage=damage):
             count_row(attempts, record.attempt, record.step or 0)
             row = record.values
             if kind is not None and row.get("kind") != kind:
@@ -149,11 +159,11 @@ class Run:
         for record in read_records(self.paths.metrics):
             yield record.values
 
-    def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """The events in the order of writing; ``name`` selects."""
+    def events(self, name: str | None = None, damage: list[Damage] | None = None) -> list[dict[str, Any]]:
+        """The events in the order of writing; ``name`` selects. ``damage`` as in ``metrics``."""
         return [
             record.values
-            for record in read_records(self.paths.events)
+            for record in read_records(self.paths.events, damage=damage)
             if name is None or record.values.get("event") == name
         ]
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from grpo_project.evaluation.result import levels_of
+from grpo_project.record.run_directory import RESERVED
 from grpo_project.reports.run_reader import MAIN, RunReader
 from grpo_project.reports.thinning import Columns, Points, bucket_means, finite, smooth, thin
 
@@ -39,10 +40,8 @@ def held_out(reader: RunReader) -> dict[str, Any] | None:
 
 def training_curves(reader: RunReader) -> dict[str, Any]:
     """Every numeric metric of the training rows by its name in the journal, thinned."""
-    rows = reader.training
-    names = dict.fromkeys(name for row in (*rows[:50], *rows[-50:]) for name in row)
-    found = {name: finite(rows, name) for name in names if name not in ("attempt", "step", "time", "kind")}
-    return {name: pairs(thin(points)) for name, points in list(found.items())[:MAX_CURVES] if points}
+    found = {name: finite(reader.training, name) for name in metric_names(reader)[:MAX_CURVES]}
+    return {name: pairs(thin(points)) for name, points in found.items() if points}
 
 
 def smoothed_reward(reader: RunReader) -> dict[str, Any]:
@@ -54,18 +53,22 @@ def smoothed_reward(reader: RunReader) -> dict[str, Any]:
 
 def time_parts(reader: RunReader) -> Columns:
     """Seconds of a step by what they went to. Where rows part them, what is left of ``step_time`` is ``other``."""
-    parted = any(name.startswith(TIME) for row in reader.training for name in row)
+    names = [name for name in metric_names(reader) if name.startswith(TIME)]
     rows = []
     for row in reader.training:
-        if "step_time" not in row:
-            continue
-        parts = {name.removeprefix(TIME): value for name, value in row.items() if name.startswith(TIME)}
-        within = sum(value for name, value in parts.items() if name not in BESIDE_THE_STEP)
-        rows.append(
-            {"step": row["step"], **parts, "other" if parted else "whole step": max(0.0, row["step_time"] - within)}
-        )
-    names = dict.fromkeys(name for row in rows for name in row if name != "step")
-    return {name: rounded(column) for name, column in bucket_means(rows, list(names)).items()}
+        if "step_time" in row:
+            parts = {name.removeprefix(TIME): row[name] for name in names if name in row}
+            within = sum(value for name, value in parts.items() if name not in BESIDE_THE_STEP)
+            rest = max(0.0, row["step_time"] - within)
+            rows.append({"step": row["step"], **parts, "other" if names else "whole step": rest})
+    shown = dict.fromkeys(name for row in rows for name in row if name != "step")
+    return {name: rounded(column) for name, column in bucket_means(rows, list(shown)).items()}
+
+
+def metric_names(reader: RunReader) -> list[str]:
+    """Names of the metrics of training rows, as some of the first and the last rows have them."""
+    rows = (*reader.training[:50], *reader.training[-50:])
+    return [name for name in dict.fromkeys(name for row in rows for name in row) if name not in RESERVED]
 
 
 def tokens_per_second(reader: RunReader) -> Points:

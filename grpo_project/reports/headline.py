@@ -128,14 +128,14 @@ def command(reader: RunReader) -> str:
 
 def command_to_go_on(reader: RunReader) -> str:
     """The same without what would begin anew or go back to an older checkpoint."""
-    words = iter(shlex.split(command(reader)))
     kept: list[str] = []
-    for word in words:
-        if word.partition("=")[0] not in ANEW:
+    leave_out = False  # the value of a flag that was left out
+    for word in shlex.split(command(reader)):
+        if word.startswith("--"):
+            leave_out = word.partition("=")[0] in ANEW
+        if not leave_out:
             kept.append(word)
-        elif "=" not in word:  # its value, if it has one
-            following = next(words, None)
-            kept.extend([following] if following is not None and following.startswith("--") else [])
+        leave_out = leave_out and word.startswith("--") and "=" not in word
     return shlex.join(kept)
 
 

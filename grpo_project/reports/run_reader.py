@@ -42,7 +42,9 @@ class RunReader:
             CheckpointError: run.json is damaged.
         """
         run = Run.open(folder)
-        return cls(folder, run.metrics(), run.events(), run.attempts, RunRecord.read(folder), run.damage)
+        damage: list[Damage] = []
+        rows, events = run.metrics(damage=damage), run.events(damage=damage)
+        return cls(folder, rows, events, run.attempts, RunRecord.read(folder), damage)
 
     @property
     def name(self) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 MAX_POINTS = 600
 """Of a curve on the page: about one for each pixel of a chart's width."""
 
 Points = list[tuple[float, float]]
 """(step, value), by step."""
+
+NUMBERS = frozenset({int, float})
 
 Columns = dict[str, list[float]]
 """One list a name; those of a table are equally long."""
@@ -33,15 +36,14 @@ def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> Poin
     return kept
 
 
-def finite(rows: Iterable[Mapping[str, object]], name: str) -> Points:
+def finite(rows: Iterable[Mapping[str, Any]], name: str) -> Points:
     """The points of one metric; rows without it, and values that are no finite number, are left out."""
-    found: Points = []
-    for row in rows:
-        value, step = row.get(name), row["step"]
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            assert isinstance(step, int)
-            found.append((step, float(value)))
-    return found
+    # Exact types instead of isinstance: a third of the time where a run has 100,000 rows, and True is no number here.
+    return [
+        (row["step"], float(value))
+        for row in rows
+        if type(value := row.get(name, math.nan)) in NUMBERS and math.isfinite(value)
+    ]
 
 
 def smooth(points: Sequence[tuple[float, float]], window: int) -> Points:

@@ -18,7 +18,7 @@ const number = (value, digits = 3) => {
   if (Number.isInteger(value)) return value.toLocaleString("en");
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
-  return value.toLocaleString("en", { maximumFractionDigits: size >= 100 ? 1 : digits });
+  return value.toLocaleString("en", { maximumFractionDigits: size >= 100 ? Math.min(1, digits) : digits });
 };
 const signed = (value, digits = 3) => (value > 0 ? "+" : "") + number(value, digits);
 const percent = (value) => (value === null || value === undefined ? "-" : `${(100 * value).toFixed(value < 0.1 ? 1 : 0)}%`);

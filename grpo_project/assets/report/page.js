@@ -22,7 +22,7 @@ function learningFigure(run, { id = "learning", height = 380 } = {}) {
     option: () => {
       const base = baseOption({ last, min: 0, max: held ? 1 : undefined, legend: names, tip: stepTip(number, context) });
       const areas = stages.map((s, i) => [{ xAxis: s.start, name: s.stage, itemStyle: { color: css(i % 2 ? "--fill" : "--card"), opacity: 0.75 },
-        label: { color: css("--soft"), position: "insideTop", fontSize: 11, show: (s.end - s.start) / last * (document.getElementById("main").clientWidth - 90) > 7 * s.stage.length } }, { xAxis: s.end }]);
+        label: { color: css("--soft"), position: "insideTop", fontSize: 11, show: (s.end - s.start) / last * (root.clientWidth - 90) > 7 * s.stage.length } }, { xAxis: s.end }]);
       const apart = parted.map((d) => [{ xAxis: d.start, name: "reward up, held-out flat", itemStyle: { color: css("--warn"), opacity: 0.2 },
         label: { color: css("--warn"), position: "insideBottom", fontSize: 11 } }, { xAxis: d.end }]);
       const marks = { markArea: { silent: true, data: [...areas, ...apart] },
@@ -134,7 +134,7 @@ function recordSection(run) {
   const changes = run.changes.length ? table([{ name: "start", number: true }, { name: "flag" }, { name: "before" }, { name: "after" }], run.changes.map((c) => [number(c.start), c.flag, String(c.before), String(c.after)]), "Changed flags") : empty("No flag changed between process starts.");
   return section("record", "Record", "Alarms, decisions, record", null,
     el("div", { class: "grid2" }, card(el("h3", {}, "Alarms"), alarms),
-      card(el("h3", {}, "Is the record whole?"), table([{ name: "what" }, { name: "found" }, { name: "" }], run.integrity.map((c) => [c.name, c.found, chip(c)]), "Integrity"))),
+      card(el("h3", {}, "Is the record whole?"), table([{ name: "what" }, { name: "found" }, { name: "verdict" }], run.integrity.map((c) => [c.name, c.found, chip(c)]), "Integrity"))),
     card(el("h3", {}, "Decisions of the curriculum"), decisions),
     card(el("h3", {}, "What was run"), el("table", { class: "facts" }, el("tbody", {}, run.facts.map(([k, v]) => el("tr", {}, el("th", { scope: "row" }, k), el("td", { class: k === "Command" ? "mono" : null }, v))))),
       el("h3", { style: "margin-top:14px" }, "Flags that changed between starts"), changes,
