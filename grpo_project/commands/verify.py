@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_project.errors import ConfigError, DataError
+from grpo_project.problems.verilog_published import KNOWN_FAULTY
+from grpo_project.problems.verilog_text import hollow
 
 if TYPE_CHECKING:
     from grpo_project.problems.problem import Problem
@@ -45,13 +47,18 @@ class Row:
             nothing = {"passed": 0, "total": len(self.problem.tests), "weak": False, "cpu_s": 0.0, "wall_s": 0.0}
             return content | nothing
         verdict = self.verdicts[0]
-        numbers = {"passed": verdict.passed, "total": verdict.total, "weak": verdict.weak}
+        numbers: dict[str, Any] = {"passed": verdict.passed, "total": verdict.total, "weak": verdict.weak}
+        if verdict.method:
+            numbers["method"] = verdict.method
         return content | numbers | {"cpu_s": round(verdict.cpu_s, 6), "wall_s": round(verdict.wall_s, 6)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "dataset", nargs="?", metavar="DATASET", help="problem file (native, HumanEval or MBPP; .gz too)"
+        "dataset", nargs="?", metavar="DATASET", help="problem file, or a folder or archive of VerilogEval or RTLLM"
+    )
+    parser.add_argument(
+        "--dataset_base_path", metavar="FOLDER", help="where paths in the file start (default: the file's folder)"
     )
     parser.add_argument("--solutions", metavar="FILE", help='JSON Lines of {"id", "completion"} to judge instead')
     parser.add_argument("--json", action="store_true", help="one JSON line for each row, and nothing else on stdout")
@@ -76,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         if args.selftest:
             fault = not _selftest(verifier, as_json=args.json)
         if args.dataset is not None:
-            problems = load_problems(args.dataset)
+            problems = load_problems(args.dataset, args.dataset_base_path)
             rows = _given(problems, Path(args.solutions)) if args.solutions else _references(problems)
             _judge(verifier, rows, flags=not args.solutions)
             _print_json(rows) if args.json else _print_table(rows, verifier)
@@ -85,12 +92,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _references(problems: Sequence[Problem]) -> list[Row]:
-    return [Row(problem, None if problem.solution is None else fenced(problem.solution)) for problem in problems]
+    return [
+        Row(problem, None if problem.solution is None else fenced(problem.solution, problem.language))
+        for problem in problems
+    ]
 
 
-def fenced(code: str) -> str:
+def fenced(code: str, language: str = "python") -> str:
     """The code as a completion that is code and nothing else, whatever it contains."""
-    return f"~~~~~~python\n{code}\n~~~~~~\n"
+    return f"~~~~~~{language}\n{code}\n~~~~~~\n"
 
 
 def _given(problems: Sequence[Problem], path: Path) -> list[Row]:
@@ -130,17 +140,19 @@ def _judge(verifier: Verifier, rows: Sequence[Row], *, flags: bool) -> None:
     for _ in range(RUNS if flags else 1):
         # With one secret all three would draw the same: the flaky ones would not show.
         jobs = [Job(row.problem, completion) for row, completion in runnable]
-        verdicts = verifier.verify_many(jobs, secret=os.urandom(32))
+        verdicts = verifier.verify_many(jobs, secret=os.urandom(32), keep_unusable=True)
         for (row, _), verdict in zip(runnable, verdicts, strict=True):
             row.verdicts.append(verdict)
     for row in rows:
         row.notes += _notes_of(row)
     if flags:
         _flag_duplicates(rows)
-        empty = verifier.verify_many([Job(row.problem, fenced(empty_solution(row.problem))) for row in rows])
-        for row, verdict in zip(rows, empty, strict=True):
+        worthless = [(row, what, code) for row in rows for what, code in worthless_solutions(row.problem).items()]
+        jobs = [Job(row.problem, fenced(code, row.problem.language)) for row, _, code in worthless]
+        verdicts = verifier.verify_many(jobs, keep_unusable=True)
+        for (row, what, _), verdict in zip(worthless, verdicts, strict=True):
             if verdict.solved:
-                row.notes.append("trivial: an empty solution passes")
+                row.notes.append(f"trivial: {what} passes")
 
 
 def _notes_of(row: Row) -> list[str]:
@@ -152,6 +164,10 @@ def _notes_of(row: Row) -> list[str]:
     slowest = max((test.cpu_s for verdict in row.verdicts for test in verdict.tests), default=0.0)
     if slowest > SLOW_SHARE * row.problem.time_limit_s:
         notes.append(f"slow: {slowest:.2g} of {row.problem.time_limit_s:g} s")
+    if row.verdicts:
+        notes += row.verdicts[0].remarks
+    if "verilog-eval" in row.problem.tags and row.problem.id in KNOWN_FAULTY:
+        notes.append(f"known to be faulty: {KNOWN_FAULTY[row.problem.id]}")
     if row.verdicts and not row.verdicts[0].solved:
         notes.append(_first_failure(row.verdicts[0]))
     return notes
@@ -175,11 +191,16 @@ def _flag_duplicates(rows: Sequence[Row]) -> None:
         first.setdefault(prompt, row.problem.id)
 
 
-def empty_solution(problem: Problem) -> str:
-    """A program that does nothing, and defines the entry point if there is one."""
+def worthless_solutions(problem: Problem) -> dict[str, str]:
+    """What should pass no problem, by its name: a program that does nothing, a module whose outputs never change."""
+    if problem.language == "verilog":
+        if problem.solution is None or problem.entry_point is None:
+            return {}
+        values = {"an empty module": None, "constant 0": "0", "constant 1": "-1"}
+        return {what: hollow(problem.solution, problem.entry_point, value) for what, value in values.items()}
     if problem.entry_point is None:
-        return "pass"
-    return f"def {problem.entry_point}(*args, **kwargs):\n    pass"
+        return {"an empty solution": "pass"}
+    return {"an empty solution": f"def {problem.entry_point}(*args, **kwargs):\n    pass"}
 
 
 def _print_json(rows: Sequence[Row]) -> None:

@@ -1,4 +1,5 @@
-"""Reads problem files: the native format, HumanEval and MBPP as published, each plain or gzipped.
+"""Reads problem files: the native format, HumanEval, MBPP, the guide's manifest and CodeV-R1, each plain or gzipped,
+and folders or archives of VerilogEval and RTLLM.
 
 A file is taken whole or not at all. Every fault of every row is collected and reported in one ``DataError``, so that
 a data set is repaired in one go; nothing is skipped, guessed or corrected silently. What the fields mean is
@@ -7,13 +8,14 @@ a data set is repaired in one go; nothing is skipped, guessed or corrected silen
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import logging
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,18 @@ from grpo_project.problems.faults import Faults, json_type
 from grpo_project.problems.native import read_native
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.published import is_humaneval, is_mbpp, read_humaneval, read_mbpp
+from grpo_project.problems.published_files import published_files
+from grpo_project.problems.verilog import Sources
+from grpo_project.problems.verilog_published import (
+    is_codev,
+    is_guide,
+    is_rtllm,
+    is_verilog_eval,
+    read_codev,
+    read_guide,
+    read_rtllm,
+    read_verilog_eval,
+)
 
 logger = logging.getLogger("grpo_project")
 
@@ -34,21 +48,25 @@ BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def load_problems(path: str | Path) -> list[Problem]:
-    """Read and check a problem file; the format is recognised by its content, not by its name.
+def load_problems(path: str | Path, base_path: str | Path | None = None) -> list[Problem]:
+    """Read and check a problem file or folder; the format is recognised by its content, not by its name.
 
-    Every problem's ``source`` is the path. A missing level is inferred from the complexity, and the log says how often.
+    Paths that a row names start from ``base_path``, by default from the file's own folder. Every problem's ``source``
+    is the path. A missing level is inferred from the complexity, and the log says how often.
 
     Raises:
         DataError: the file can't be read, holds no problem, or some row is wrong. Lists every wrong row with its
             number (JSON Lines: the line's), field, what is wrong and how to fix it.
     """
     path = Path(path)
-    text = _read_text(path)
     faults = Faults(str(path))
+    if (files := published_files(path)) is not None:
+        return _read_files(files, faults)
+    text = _read_text(path)
+    sources = Sources(path.parent if base_path is None else Path(base_path), faults)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns about odd escapes in the tests' source: not this file's fault
-        problems = _read_rows(text, faults)
+        problems = _read_rows(text, faults, sources)
     faults.raise_if_any()
     _log_levels(path, problems)
     return [problem for problem, _ in problems]
@@ -80,7 +98,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_rows(text: str, faults: Faults) -> list[tuple[Problem, bool]]:
+def _read_rows(text: str, faults: Faults, sources: Sources) -> list[tuple[Problem, bool]]:
     """The problems of all good rows, each with whether its level was inferred."""
     problems: list[tuple[Problem, bool]] = []
     first_row_of: dict[str, int] = {}
@@ -90,7 +108,7 @@ def _read_rows(text: str, faults: Faults) -> list[tuple[Problem, bool]]:
         if not isinstance(row, dict):
             faults.add(None, f"is {json_type(row)}, not an object", 'write {"id": ..., "prompt": ..., "tests": [...]}')
             continue
-        reader = reader or _reader_for(row)
+        reader = reader or _reader_for(row, sources)
         problem = reader(row, faults)
         if problem is None:
             continue
@@ -101,11 +119,32 @@ def _read_rows(text: str, faults: Faults) -> list[tuple[Problem, bool]]:
     return problems
 
 
-def _reader_for(row: dict[str, Any]) -> RowReader:
+def _read_files(files: Mapping[str, str], faults: Faults) -> list[Problem]:
+    """The problems of a published folder."""
+    if is_verilog_eval(files):
+        problems = read_verilog_eval(files, faults)
+    elif is_rtllm(files):
+        problems = read_rtllm(files, faults)
+    else:
+        raise DataError(f"{faults.source}: neither VerilogEval nor RTLLM is in it; name the problem file itself")
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            faults.add("id", f"{problem.id!r} appears twice", "take one of the folders out")
+        seen.add(problem.id)
+    faults.raise_if_any()
+    return problems
+
+
+def _reader_for(row: dict[str, Any], sources: Sources) -> RowReader:
     """The format of the whole file, told by the fields of its first object."""
+    if is_guide(row):
+        return functools.partial(read_guide, sources=sources)
+    if is_codev(row):
+        return functools.partial(read_codev, sources=sources)
     if is_humaneval(row):
         return read_humaneval
-    return read_mbpp if is_mbpp(row) else read_native
+    return read_mbpp if is_mbpp(row) else functools.partial(read_native, sources=sources)
 
 
 def _iter_rows(text: str, faults: Faults) -> Iterator[tuple[int, Any]]:

@@ -6,6 +6,7 @@ import ast
 import keyword
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from grpo_project.problems.faults import Faults, did_you_mean, json_type
@@ -22,6 +23,8 @@ from grpo_project.problems.problem import (
     StdioTest,
     Test,
 )
+from grpo_project.problems.verilog import FIELDS as VERILOG_FIELDS
+from grpo_project.problems.verilog import Sources, verilog_problem
 
 TEXT_FIELDS = ("entry_point", "solution", "starter_code", "language", "checker")
 FIELDS = frozenset(
@@ -40,14 +43,19 @@ COMPARE_FIELDS = frozenset(("float_tolerance", "nan_equal", "distinguish_sequenc
 _LITERAL_ERRORS = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)  # as ast.literal_eval documents
 
 
-def read_native(row: dict[str, Any], faults: Faults) -> Problem | None:
-    """The row's problem, or None where the row has faults, which are then recorded."""
+def read_native(row: dict[str, Any], faults: Faults, sources: Sources | None = None) -> Problem | None:
+    """The row's problem, or None where the row has faults, which are then recorded. Paths start from ``sources``."""
     before = len(faults)
     if "verifier" in row and "language" not in row:  # the field's name in 0.1
         row = {"language" if name == "verifier" else name: value for name, value in row.items()}
-    for name in sorted(row.keys() - FIELDS):
-        faults.add(name, "is not a field of this format", did_you_mean(name, FIELDS))
+    is_verilog = row.get("language") == "verilog"
+    fields = FIELDS | VERILOG_FIELDS if is_verilog else FIELDS
+    for name in sorted(row.keys() - fields):
+        faults.add(name, "is not a field of this format", did_you_mean(name, fields))
     values = _plain_fields(row, faults)
+    if is_verilog:
+        problem = verilog_problem(row, values, sources or Sources(Path(), faults), faults)
+        return None if len(faults) > before else problem
     tests = _tests(row.get("tests"), faults)
     if tests and isinstance(tests[0], CallTest | CheckTest) and "entry_point" not in values:
         faults.add("entry_point", "is missing, and the tests call a function", "name the function that they call")

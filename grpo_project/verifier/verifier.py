@@ -79,12 +79,15 @@ class Verifier:
         """Judge one completion. Raises ``SandboxError`` when our own side failed, ``DataError`` for unusable tests."""
         return self.verify_many([job])[0]
 
-    def verify_many(self, jobs: Sequence[Job], *, secret: bytes | None = None) -> list[Verdict]:
+    def verify_many(
+        self, jobs: Sequence[Job], *, secret: bytes | None = None, keep_unusable: bool = False
+    ) -> list[Verdict]:
         """Judge them all; the verdicts come in the order of the jobs. Raises as ``verify``.
 
-        Another ``secret`` than the verifier's own shows what of a verdict is chance.
+        Another ``secret`` than the verifier's own shows what of a verdict is chance. With ``keep_unusable``, a problem
+        that can't be judged gives verdicts of status ``unusable`` instead of raising ``DataError``.
         """
-        found = dict(self._batch(jobs, secret=secret))
+        found = dict(self._batch(jobs, secret=secret, keep_unusable=keep_unusable))
         return [found[index] for index in range(len(jobs))]
 
     def stream(self, jobs: Iterable[Job], *, keep_faults: bool = False) -> Iterator[Verdict]:
@@ -145,7 +148,14 @@ class Verifier:
                 weakref.finalize(self, self._engine.close)
             return self._engine
 
-    def _batch(self, jobs: Sequence[Job], *, keep_faults: bool = False, secret: bytes | None = None) -> Batch:
+    def _batch(
+        self,
+        jobs: Sequence[Job],
+        *,
+        keep_faults: bool = False,
+        keep_unusable: bool = False,
+        secret: bytes | None = None,
+    ) -> Batch:
         self._after_fork()
         return Batch(
             jobs,
@@ -155,6 +165,7 @@ class Verifier:
             counts=self._counts,
             secret=self._secret if secret is None else secret,
             keep_faults=keep_faults,
+            keep_unusable=keep_unusable,
         )
 
     def _spec(self, problem: Problem) -> Spec:

@@ -47,7 +47,7 @@ class Cache:
             return self._verdicts.get(key)
 
     def put(self, key: Key, verdict: Verdict) -> None:
-        if verdict.status in (Status.TIMEOUT, Status.INFRASTRUCTURE):
+        if verdict.status in (Status.TIMEOUT, Status.INFRASTRUCTURE, Status.UNUSABLE):
             return
         with self._lock:
             self._verdicts[key] = verdict
@@ -68,11 +68,13 @@ class Batch:
         counts: dict[str, int],
         secret: bytes,
         keep_faults: bool = False,
+        keep_unusable: bool = False,
     ) -> None:
         """``engine`` is called for the first job that has to be run, and when it is gone; ``counts`` are added to.
 
         With ``keep_faults``, a job that our own side failed has a verdict of status ``infrastructure`` instead of
-        raising ``SandboxError``.
+        raising ``SandboxError``; with ``keep_unusable``, one whose problem can't be judged has one of status
+        ``unusable`` instead of raising ``DataError``.
         """
         self._jobs = jobs
         self._start = engine
@@ -81,6 +83,7 @@ class Batch:
         self._counts = counts
         self._secret = secret
         self._keep_faults = keep_faults
+        self._keep_unusable = keep_unusable
         self._lost = 0
         self._ready: list[tuple[int, Verdict]] = []
         self._waiting: dict[int, tuple[Key, Spec]] = {}
@@ -162,6 +165,8 @@ class Batch:
                 f"problem {self._jobs[self._indexes[key][0]].problem.id}: "
                 f"the sandbox failed on every attempt: {outcome[1]}"
             )
+        if outcome[0] == "unusable" and not self._keep_unusable:
+            raise DataError(f"problem {self._jobs[self._indexes[key][0]].problem.id}: {outcome[1]}")
         first, *others = self._indexes.pop(key)
         verdict = _verdict(self._jobs[first], key[1], outcome)
         if self._cache is not None:
@@ -186,12 +191,12 @@ def _without_code(job: Job) -> Verdict:
 
 def _verdict(job: Job, code: str, outcome: Outcome) -> Verdict:
     kind, content = outcome
-    if kind == "unusable":
-        raise DataError(f"problem {job.problem.id}: {content}")
     cpu_s, wall_s, weak, method, remarks = 0.0, 0.0, False, "", ()
     if kind == "fault":
         message = f"the sandbox failed on every attempt: {content}"
         tests = tuple(TestResult(Status.INFRASTRUCTURE, message) for _ in job.problem.tests)
+    elif kind == "unusable":
+        tests = tuple(TestResult(Status.UNUSABLE, content) for _ in job.problem.tests)
     elif kind == "overran":
         message = "the problem's own test code did not finish judging what the program returned"
         tests = tuple(TestResult(Status.TIMEOUT, message) for _ in job.problem.tests)

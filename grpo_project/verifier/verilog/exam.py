@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from grpo_project.problems.verilog_text import modules_in
 from grpo_project.verifier.cage.limits import Limits
 from grpo_project.verifier.room import Result
 from grpo_project.verifier.verilog import words
-from grpo_project.verifier.verilog.lexer import modules_in
 from grpo_project.verifier.verilog.methods import Nonce
 from grpo_project.verifier.verilog.preparation import Prepared, prepare
 from grpo_project.verifier.verilog.simulator import Failed, Simulator

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from grpo_project.problems.problem import Problem
-from grpo_project.verifier.verilog.lexer import modules_in
+from grpo_project.problems.verilog_text import modules_in
 
 _FENCE = re.compile(r"^[ \t]{0,3}(```+|~~~+)[ \t]*([^\s`]*)[^`\n]*$")
 _LANGUAGES = ("verilog", "systemverilog", "sv", "v", "svh", "vh", "")

@@ -15,11 +15,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from grpo_project.problems.verilog_text import modules_in, renamed, tokens
 from grpo_project.verifier.cage.limits import Limits
 from grpo_project.verifier.room import Result
 from grpo_project.verifier.verilog import benches
 from grpo_project.verifier.verilog.dialects import Report, read_report
-from grpo_project.verifier.verilog.lexer import modules_in, renamed, tokens
 from grpo_project.verifier.verilog.simulator import Failed, Simulator
 from grpo_project.verifier.verilog.stimuli import Interface, Stimuli, Trace, parse_trace, stimuli_of, without_repeats
 

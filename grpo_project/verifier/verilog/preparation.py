@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from grpo_project.problems.verilog_text import instantiated_in, modules_in, renamed
 from grpo_project.verifier.cage.limits import Limits
 from grpo_project.verifier.room import Unusable
 from grpo_project.verifier.verilog import benches, words
 from grpo_project.verifier.verilog.dialects import Report, read_report
-from grpo_project.verifier.verilog.lexer import code_tokens, modules_in, renamed
 from grpo_project.verifier.verilog.methods import (
     Bench,
     Nonce,
@@ -164,7 +164,7 @@ class _Preparation:
         module = self._sources.module
         found = self._simulator.interface_of(module, sources, self._wide)
         if found is None:
-            others = _instantiated(sources[0]) - set(modules_in(sources[0]))
+            others = instantiated_in(sources[0]) - set(modules_in(sources[0]))
             instead = f"; it instantiates {', '.join(sorted(others))}" if others else ""
             raise Unusable(f"the bench instantiates no module {module}{instead}")
         ports = tuple(Port(*port) for port in found["ports"])
@@ -275,25 +275,3 @@ class _Preparation:
 def _sample(mark: str, outputs: Sequence[str]) -> str:
     formats = " ".join("%b" for _ in outputs)
     return f' $display("@{mark} S %0d {formats}", $time, {", ".join(outputs)});'
-
-
-def _instantiated(text: str) -> set[str]:
-    """Names that look like those of instantiated modules: ``name instance (`` or ``name #(``."""
-    found, keywords = set(), set(_KEYWORDS.split())
-    code = code_tokens(text)
-    for first, second, third in zip(code, code[1:], code[2:], strict=False):
-        if (
-            first.kind == "name"
-            and first.text not in keywords
-            and (
-                (second.kind == "name" and third.text == "(" and second.text not in keywords)
-                or (second.text == "#" and third.text == "(")
-            )
-        ):
-            found.add(first.text)
-    return found
-
-
-_KEYWORDS = """module macromodule task function input output inout wire reg logic integer real begin end if else while
-    for repeat case casex casez initial always assign automatic posedge negedge or and not nand nor xor xnor buf wait
-    forever return void static int bit byte parameter localparam always_comb always_ff always_latch"""

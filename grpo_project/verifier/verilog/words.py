@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from grpo_project.verifier.verilog.lexer import Token, code_tokens, directives_in
+from grpo_project.problems.verilog_text import Token, code_tokens, directives_in
 
 _PURE = """$bits $clog2 $signed $unsigned $size $left $right $low $high $increment $dimensions $unpacked_dimensions
     $countones $countbits $onehot $onehot0 $isunknown $rtoi $itor $realtobits $bitstoreal $shortrealtobits
