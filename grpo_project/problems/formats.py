@@ -126,7 +126,9 @@ def _read_files(files: Mapping[str, str], faults: Faults) -> list[Problem]:
     elif is_rtllm(files):
         problems = read_rtllm(files, faults)
     else:
-        raise DataError(f"{faults.source}: neither VerilogEval nor RTLLM is in it; name the problem file itself")
+        raise DataError(
+            f"{faults.source}: is a folder or archive without VerilogEval or RTLLM in it; name the problem file itself"
+        )
     seen: set[str] = set()
     for problem in problems:
         if problem.id in seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from grpo_project.errors import DataError
@@ -25,11 +26,18 @@ def published_files(path: Path) -> dict[str, str] | None:
             return None
         if zipfile.is_zipfile(path):
             return _of_zip(path)
-        if tarfile.is_tarfile(path):
+        if _is_tar(path):
             return _of_tar(path)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: can't be read ({error}); fetch it again") from error
     return None
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (OSError, EOFError, zlib.error):  # damaged gzip data, which the reader of files has a message for
+        return False
 
 
 def _text(data: bytes) -> str:

@@ -33,7 +33,7 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     UNUSABLE = "unusable"
-    """The problem's own tests can't be run. Given only to who asks for it; for everybody else ``DataError`` is raised."""
+    """The problem's own tests can't be run. Given only to who asks for it; else ``DataError`` is raised."""
     INFRASTRUCTURE = "infrastructure"
     """Our fault, not the candidate's: nothing is known of it, and it must not become a reward. Given only to who asks
     for it (``keep_faults``); for everybody else ``SandboxError`` is raised."""

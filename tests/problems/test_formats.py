@@ -33,7 +33,7 @@ def test_every_field_arrives(tmp_path):
     assert clip.tests == (CallTest((5, 0, 3), 3),)
     assert (clip.id, clip.entry_point, clip.level, clip.complexity) == ("clip-1", "clip", "foundation", 1.5)
     assert (clip.starter_code, clip.solution) == (CLIP["starter_code"], CLIP["solution"])
-    assert (clip.tags, clip.verifier, clip.time_limit_s, clip.memory_limit_mb) == (("arithmetic",), "python", 2.5, 256)
+    assert (clip.tags, clip.language, clip.time_limit_s, clip.memory_limit_mb) == (("arithmetic",), "python", 2.5, 256)
     assert clip.comparison == Comparison(float_tolerance=1e-6, nan_equal=False, distinguish_sequences=True)
     assert clip.checker == CLIP["checker"]
     assert clip.source == str(tmp_path / "data.jsonl")
