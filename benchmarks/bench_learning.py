@@ -324,23 +324,29 @@ def equal_time(theirs: list[Run], ours: list[Run], name: str) -> Any:
 
 
 def draw(options: argparse.Namespace) -> None:
-    """Pass rate against CPU seconds: every seed thin, at equal times the mean over seeds thick."""
-    from grpo_project.reports.curve import axes, labels, line, picture
+    """A page with pass rate against CPU seconds: every seed, and at equal times the mean over seeds."""
+    from grpo_project.reports.page import page_html
 
     runs = {name: found for name, found in read_runs(options).items() if found}
     plain = [name for name in runs if CONTESTANTS[name]]
     best = min(plain, key=lambda name: statistics.mean(reached(run, options.target, 1) for run in runs[name]))
     last = int(min(run["points"][-1][1] for run in runs[best]) // 10 * 10)
-    parts = axes(last, "Held-out pass rate of the embedded model: CPU seconds, evaluations left out", "CPU seconds")
-    ends: dict[str, tuple[float, str]] = {}
-    for name, colour in ((best, "#d97706"), ("trl recipe", "#6b7280"), ("ours", "#1f2937")):
-        for run in runs[name]:
-            parts.append(line({point[1]: point[3] for point in run["points"]}, last, colour, 1, 0.35))
-        mean = {s: statistics.mean(rate_at(run, s)[0] for run in runs[name]) for s in range(0, last + 1, 2)}
-        parts.append(line(mean, last, colour, 3))
-        ends[name] = (mean[last], colour)
-    parts += labels(ends, bold="ours")
-    options.draw.write_text(picture(parts), encoding="utf-8")
+    seconds = list(range(0, last + 1, 2))
+    curves = []
+    for name in (best, "trl recipe", "ours"):
+        seeds = [[[point[1] for point in run["points"]], [point[3] for point in run["points"]]] for run in runs[name]]
+        mean = [statistics.mean(rate_at(run, s)[0] for run in runs[name]) for s in seconds]
+        curves.append({"name": name, "points": [seconds, mean], "seeds": seeds})
+    figure = {
+        "id": "speed",
+        "title": "Held-out pass rate of the embedded model",
+        "note": "By CPU seconds, evaluations left out. Thick: the mean over seeds; thin: each seed.",
+        "x": "CPU seconds",
+        "last": last,
+        "curves": curves,
+    }
+    page = page_html("How soon", {"runs": [], "comparison": None, "figures": [figure]})
+    options.draw.write_text(page, encoding="utf-8")
 
 
 def main() -> int:
@@ -351,7 +357,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "grpo-bench-learning")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, help="train these alone")
     parser.add_argument("--report", action="store_true", help="print the tables of the runs that are there")
-    parser.add_argument("--draw", type=Path, help="write a picture of the curves (SVG)")
+    parser.add_argument("--draw", type=Path, help="write a page with the curves (HTML; tools/picture.py)")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from grpo_project.record.run_directory import RESERVED
 from grpo_project.reports.run_reader import MAIN, RunReader
 from grpo_project.reports.thinning import Columns, Points, bucket_means, finite, smooth, thin
 
-MAX_CURVES = 120
+MAX_CURVES = 100
 """Of one run: who logs more metrics of their own finds the rest in the journal."""
 TIME = "time/"
 """Prefix of the metrics that part a step's seconds: ``time/generation``, ``time/loss`` ..."""

@@ -18,7 +18,7 @@ from grpo_project.record.samples import read_samples
 from grpo_project.verifier.verdict import Status
 
 PER_SORT = 6
-MAX_BYTES = 800_000
+MAX_BYTES = 600_000
 """Of all chosen groups' texts together."""
 MAX_TEXT = 6_000
 """Characters of one prompt or program."""

@@ -15,7 +15,7 @@ from grpo_project.reports.groups import difference, show_completion
 
 MAX_PROBLEMS = 250
 MAX_EVALUATIONS = 80
-MAX_BYTES = 700_000
+MAX_BYTES = 500_000
 """Of the texts of all problems together."""
 
 

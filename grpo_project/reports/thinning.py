@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-MAX_POINTS = 600
+MAX_POINTS = 500
 """Of a curve on the page: about one for each pixel of a chart's width."""
 
 Points = list[tuple[float, float]]

@@ -1,10 +1,9 @@
-"""What is told about a run: the closing table, the status, the learning curve."""
+"""What is told about a run: the closing table, the status."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from recorded_run import record_run
@@ -13,7 +12,6 @@ from rich.console import Console
 from grpo_project.errors import ConfigError
 from grpo_project.record.journal import Journal
 from grpo_project.record.run_record import RunRecord
-from grpo_project.reports.curve import learning_curve
 from grpo_project.reports.status import run_status, status_lines
 from grpo_project.reports.summary import run_summary
 
@@ -121,17 +119,3 @@ def test_what_went_wrong_long_ago_is_history(tmp_path: Path) -> None:
 def test_status_of_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a run directory"):
         run_status(tmp_path)
-
-
-def test_curve_draws_every_run_its_mean_and_the_levels(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / str(i), {0: 0.4, 25: rate, 50: 0.8}) for i, rate in enumerate((0.5, 0.7))]
-    picture = ElementTree.fromstring(learning_curve(runs, "a < b"))
-    space = "{http://www.w3.org/2000/svg}"
-    assert len(picture.findall(f"{space}polyline")) == 2 + 3  # two runs; the mean and two levels
-    texts = [element.text for element in picture.findall(f"{space}text")]
-    assert {"a < b", "all 0.80", "foundation 0.80", "expert 0.40"} <= set(texts)
-
-
-def test_no_curve_from_one_evaluation(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="fewer than two"):
-        learning_curve([make_run(tmp_path / "run", {0: 0.4})], "title")

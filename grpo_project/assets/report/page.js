@@ -153,6 +153,13 @@ function everythingElse(run) {
   return section("rest", "Metrics", "Everything else", null, node);
 }
 
+// Curves of our own making: each a mean with its seeds.
+const seedsFigure = (f) => figure({ id: f.id, title: f.title, note: f.note, height: 400, key: f.curves.map((c, i) => [c.name, () => colour(i)]),
+  option: () => ({ ...baseOption({ last: f.last, min: 0, max: 1, legend: f.curves.map((c) => c.name), tip: (params) => tipOf(`${number(params[0].axisValue, 0)} ${f.x}`, shown(params).map((p) => [p.color, p.seriesName, number(p.value[1])])) }),
+    series: f.curves.flatMap((c, i) => [...c.seeds.map((points) => curve(`${c.name} low`, points, i, { symbol: "none", lineStyle: { width: 1, opacity: 0.35, color: colour(i) } })),
+      curve(c.name, c.points, i, { symbol: "none", lineStyle: { width: 3, color: colour(i) } })]) }),
+  rows: () => joined(f.curves) });
+
 const chipOf = (run) => el("span", { class: `chip ${{ finished: "good", running: "good", failed: "bad", killed: "bad", interrupted: "warn" }[run.status] || ""}` }, run.status);
 const tilesOf = (run) => el("div", { class: "tiles" }, run.tiles.map((t) => el("div", { class: "tile" }, el("div", { class: "label" }, t.label), el("div", { class: "value" }, t.value), el("div", { class: "detail" }, t.detail))));
 
@@ -169,7 +176,7 @@ function render() {
   drawn.clear(); waiting.length = 0;
   const open = [...document.querySelectorAll("details[open][id]")].map((d) => d.id), at = window.scrollY;
   const single = DATA.runs.length === 1 && !DATA.comparison;
-  const blocks = DATA.samples ? [groupsSection(DATA.samples)] : single ? runPage(DATA.runs[0]) : comparisonPage(DATA);
+  const blocks = DATA.figures ? DATA.figures.map(seedsFigure) : DATA.samples ? [groupsSection(DATA.samples)] : single ? runPage(DATA.runs[0]) : comparisonPage(DATA);
   const links = blocks.filter((b) => b.tagName === "SECTION").map((b) => el("a", { href: `#${b.id}` }, b.dataset.short));
   const button = el("button", { type: "button", onclick: switchTheme }, theme === "dark" ? "Light" : "Dark");
   root.replaceChildren(
