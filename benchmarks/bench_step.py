@@ -1,10 +1,10 @@
 """A training step without its padding: sampling and the loss, ours against TRL's own code, in one run.
 
-    python benchmarks/bench_step.py [--rounds N] [--groups P] [--size G]
+    python benchmarks/bench_step.py [--rounds N] [--groups P] [--size G] [--tokens C] [--model FOLDER]
 
-The embedded model and its problems, one torch thread, CPU time, medians of rounds in which the two take turns on the
-same prompts and the same completions. The floor says what a forward and backward pass over the batch's real tokens
-costs, each prompt once, without a mask and without a head.
+The embedded model or another and the built-in problems, one torch thread, CPU time, medians of rounds in which the two
+take turns on the same prompts and the same completions. The floor says what a forward and backward pass over the
+batch's real tokens costs, each prompt once, without a mask and without a head.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from grpo_project.config import embedded_model_path
 
-def build(groups: int, size: int, scratch: str) -> Any:
+
+def build(model: str, groups: int, size: int, tokens: int, scratch: str) -> Any:
     """A trainer whose loss and sampling can be called piece by piece; its judge is never asked."""
     import torch
 
@@ -29,7 +31,6 @@ def build(groups: int, size: int, scratch: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig
 
-    from grpo_project.config import embedded_model_path
     from grpo_project.curriculum import UniformSource
     from grpo_project.problems.prompt import prompt_for
     from grpo_project.problems.quickstart import builtin_problems
@@ -37,12 +38,12 @@ def build(groups: int, size: int, scratch: str) -> Any:
     from grpo_project.training.trainer import CodeTrainer
     from grpo_project.verifier import Verifier
 
-    tokenizer = AutoTokenizer.from_pretrained(embedded_model_path())
+    tokenizer = AutoTokenizer.from_pretrained(model)
     settings: dict[str, Any] = {"per_device_train_batch_size": groups * size, "num_generations": size, "beta": 0.0}
-    settings |= {"max_completion_length": 64, "bf16": False, "use_cpu": True, "gradient_checkpointing": False}
+    settings |= {"max_completion_length": tokens, "bf16": False, "use_cpu": True, "gradient_checkpointing": False}
     args = GRPOConfig(output_dir=scratch, report_to="none", disable_tqdm=True, save_strategy="no", **settings)
     trainer = CodeTrainer(
-        model=AutoModelForCausalLM.from_pretrained(embedded_model_path(), dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
         args=args,
         processing_class=tokenizer,
         problem_source=UniformSource(builtin_problems("train")),
@@ -85,7 +86,7 @@ def floor_of(trainer: Any, batch: dict[str, Any]) -> Callable[[], None]:
 
     lengths = {tuple(ids[m.bool()].tolist()) for ids, m in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)}
     tokens = sum(map(len, lengths)) + int(batch["completion_mask"].sum())
-    ids = torch.randint(4, 600, (max(1, tokens // 64), 64))
+    ids = torch.randint(4, 600, (max(1, tokens // 64), 64))  # the pass costs what its tokens do, whichever they are
 
     def run() -> None:
         trainer.model.zero_grad()
@@ -105,9 +106,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--groups", type=int, default=32)
     parser.add_argument("--size", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=64, help="of a completion at most")
+    parser.add_argument("--model", default="", help="a folder; default: the embedded model")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = build(options.groups, options.size, scratch)
+        folder = options.model or str(embedded_model_path())
+        trainer = build(folder, options.groups, options.size, options.tokens, scratch)
         times: dict[str, list[float]] = {}
         for round in range(options.rounds + 1):
             prompts, batch = batch_of(trainer, options.groups, options.size)
@@ -133,7 +137,12 @@ def main() -> int:
                     times.setdefault(name, []).append(value)
         trainer.judge.close()
     table = Table(
-        "part", "TRL, ms", "ours, ms", "times faster", "floor, ms", title=f"{options.groups} x {options.size}"
+        "part",
+        "TRL, ms",
+        "ours, ms",
+        "times faster",
+        "floor, ms",
+        title=f"{options.groups} x {options.size} x {options.tokens}",
     )
     for part in ("sampling", "loss"):
         trl, ours = times[f"{part}, TRL"], times[f"{part}, ours"]

@@ -47,6 +47,9 @@ class PaddingFreeBatches(GRPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.way, self.sampler = self._choose_way(), self._choose_sampler()
+        self._cell_cost = (
+            log_probabilities.cell_cost(self.model, self.args.device) if self.way.way == Way.PACKED else 0.0
+        )
 
     @contextmanager
     def generating(self, keys: Sequence[int], on_completion: Callable[[int, list[int]], None]) -> Iterator[None]:
@@ -153,7 +156,9 @@ class PaddingFreeBatches(GRPOTrainer):
     ) -> LogProbabilities:
         settings: dict[str, Any] = {"compute_entropy": compute_entropy, "autocast": self.accelerator.autocast}
         if self.way.way == Way.PACKED and bool(mask[:, -width:].any()):
-            return log_probabilities.packed(model, ids, mask, width, max_tokens=limit, **settings)
+            rows = log_probabilities.cheapest_packing(ids, mask, width, limit, self._cell_cost)
+            if rows is not None:
+                return log_probabilities.packed(model, ids, mask, width, rows=rows, max_tokens=limit, **settings)
         prompts, lengths = mask[:, :-width].sum(dim=1).tolist(), mask.sum(dim=1).tolist()
         if self.way.way == Way.BY_PROMPT_LENGTH:
             chunks = log_probabilities.without_left_padding(prompts, lengths, limit)

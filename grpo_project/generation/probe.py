@@ -85,12 +85,15 @@ def log_probability_way(model: Any, autocast: Autocast = nullcontext, packed: bo
     ids, mask, width = _padded(prompts, completions, model.device)
     lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
     prompt_lengths, every = [len(prompt) for prompt in prompts], sum(lengths)
+    rows = log_probabilities.all_packed(ids, mask, width, every)
 
     def in_chunks(chunks: Sequence[Sequence[int]]) -> torch.Tensor:
         return log_probabilities.by_length(model, ids, mask, width, chunks=chunks, autocast=autocast)[0]
 
     ways: dict[Way, Callable[[], torch.Tensor]] = {
-        Way.PACKED: lambda: log_probabilities.packed(model, ids, mask, width, max_tokens=every, autocast=autocast)[0],
+        Way.PACKED: lambda: log_probabilities.packed(
+            model, ids, mask, width, rows=rows, max_tokens=2 * every, autocast=autocast
+        )[0],
         Way.BY_LENGTH: lambda: in_chunks([list(range(len(ids)))]),
         Way.BY_PROMPT_LENGTH: lambda: in_chunks(
             log_probabilities.without_left_padding(prompt_lengths, lengths, len(ids) * every)

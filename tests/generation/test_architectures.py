@@ -52,7 +52,8 @@ def check_log_probabilities(model: PreTrainedModel, way: Way) -> None:
         mask[row, left - len(prompt) : left + len(completion)] = 1
     lengths = mask.sum(dim=1).tolist()
     if way == Way.PACKED:
-        found = log_probabilities.packed(model, ids, mask, width, max_tokens=120, compute_entropy=True)
+        rows = log_probabilities.all_packed(ids, mask, width, 120)
+        found = log_probabilities.packed(model, ids, mask, width, rows=rows, max_tokens=120, compute_entropy=True)
     else:
         chunks = log_probabilities.chunks_of_like_length(lengths, 120)
         if way == Way.BY_PROMPT_LENGTH:

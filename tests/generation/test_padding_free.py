@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from small_trainer import build
 
 from grpo_project.generation import log_probabilities
-from grpo_project.generation.log_probabilities import at_least, chunks_of_like_length, without_left_padding
+from grpo_project.generation.log_probabilities import (
+    at_least,
+    cheapest_packing,
+    chunks_of_like_length,
+    without_left_padding,
+)
 from grpo_project.generation.packing import pack
 from grpo_project.generation.padding_free import PaddingFreeBatches
 from grpo_project.generation.probe import Choice, Sampler, Way
@@ -81,6 +86,7 @@ def test_only_positions_with_a_label_go_through_the_vocabulary(tiny_model: Path,
 
 def test_each_prompt_is_computed_once(tiny_model: Path, tmp_path: Path) -> None:
     trainer = build(tiny_model, tmp_path, set())
+    trainer._cell_cost = 0.0
     ids, mask, width = padded_batch(groups=3, size=8)
     tokens: list[int] = []
     trainer.model.base_model.register_forward_pre_hook(
@@ -125,6 +131,34 @@ def test_chunks_without_left_padding_hold_every_row_once(data: st.DataObject, to
     more = at_least(count, chunks)
     assert len(more) == max(count, len(chunks)) and all(more)
     assert sorted(row for chunk in more for row in chunk) == list(range(len(prompts)))
+
+
+def test_packing_weighs_tokens_saved_against_cells_added() -> None:
+    """Eight completions of one prompt: the longer they are, the fewer share a row; all where cells cost nothing."""
+
+    def rows_of(prompt: int, completion: int, cell_cost: float) -> list[int] | None:
+        ids = torch.arange(prompt + completion).expand(8, -1)
+        rows = cheapest_packing(ids, torch.ones_like(ids), completion, 16_384, cell_cost)
+        return None if rows is None else sorted(len(row.rows) for row in rows)
+
+    cost = 2 * 576 * 30 / 106_000_000  # of SmolLM2-135M
+    assert rows_of(200, 512, 0.0) == [8]
+    assert rows_of(200, 64, cost) == [8]
+    assert rows_of(1000, 300, 2 * cost) not in (None, [8])
+    assert rows_of(200, 1024, cost) is None
+    assert rows_of(5, 300, cost) is None
+
+
+@given(st.data(), st.integers(20, 300), st.floats(0, 0.1))
+def test_the_cheapest_packing_holds_every_completion_once(data: st.DataObject, most: int, cell_cost: float) -> None:
+    lengths = data.draw(st.lists(st.integers(0, 18), min_size=1, max_size=16))
+    prompts = torch.tensor([[1, 2], [3, 4]])[torch.tensor([data.draw(st.integers(0, 1)) for _ in lengths])]
+    ids = torch.cat([prompts, torch.ones(len(lengths), 18, dtype=torch.long)], dim=1)
+    mask = (torch.arange(20) < 2 + torch.tensor(lengths)[:, None]).long()
+    rows = cheapest_packing(ids, mask, 18, most, cell_cost)
+    if rows is not None:
+        assert sorted(row for packed in rows for row in packed.rows) == [r for r, n in enumerate(lengths) if n]
+        assert all(row.tokens <= most for row in rows)
 
 
 METRICS = ("entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "clip_ratio/low_min")
