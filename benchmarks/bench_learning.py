@@ -1,6 +1,7 @@
 """How soon the embedded model reaches a held-out pass rate: our defaults against plain TRL with uniform sampling.
 
     python benchmarks/bench_learning.py [--seeds N] [--target 0.85] [--jobs N] [--folder FOLDER] [--report]
+    python benchmarks/bench_learning.py --set wide [--quick]      (learning_wide.py)
 
 Contestants, all from the same base model, problems, sandbox and seeds, one torch thread each:
 
@@ -30,6 +31,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import learning_wide
 from process_tree import cpu_seconds
 
 Run = dict[str, Any]
@@ -181,19 +183,25 @@ def run_missing(options: argparse.Namespace) -> None:
     """Start what is not in the folder yet, ``--jobs`` at a time, seeds in the outer loop."""
     from rich.progress import Progress
 
-    wanted = [(name, seed) for seed in range(options.seeds) for name in options.only or CONTESTANTS]
-    missing = [(name, seed) for name, seed in wanted if not file_of(options.folder, name, seed).exists()]
+    if options.set == "wide":
+        missing, file_for = learning_wide.missing(options), learning_wide.file_of
+    else:
+        wanted = [(name, seed) for seed in range(options.seeds) for name in options.only or CONTESTANTS]
+        missing = [(name, seed) for name, seed in wanted if not file_of(options, name, seed).exists()]
+        file_for = file_of
     running: dict[subprocess.Popen[bytes], Path] = {}
     with Progress(transient=True) as progress:
         bar = progress.add_task("training", total=len(missing))
         while missing or running:
             while missing and len(running) < options.jobs:
                 name, seed = missing.pop(0)
-                file = file_of(options.folder, name, seed)
+                file = file_for(options, name, seed)
                 if file.exists():  # by another process on the same folder, meanwhile
                     progress.advance(bar)
                     continue
                 command = [sys.executable, __file__, "--folder", str(options.folder), "--run", name, str(seed)]
+                if options.set == "wide":
+                    command = learning_wide.command_of(options, name, seed)
                 log = file.with_suffix(".log").open("wb")
                 running[subprocess.Popen(command, stdout=log, stderr=log, env=environment())] = file
             time.sleep(0.5)
@@ -209,13 +217,13 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
 
 
-def file_of(folder: Path, name: str, seed: int) -> Path:
-    return folder / f"{name.replace(' ', '_')}_{seed}.json"
+def file_of(options: argparse.Namespace, name: str, seed: int) -> Path:
+    return options.folder / f"{name.replace(' ', '_')}_{seed}.json"
 
 
 def read_runs(options: argparse.Namespace) -> dict[str, list[Run]]:
     """Finished runs by contestant, in the order of their seeds."""
-    files = {n: [file_of(options.folder, n, seed) for seed in range(options.seeds)] for n in CONTESTANTS}
+    files = {n: [file_of(options, n, seed) for seed in range(options.seeds)] for n in CONTESTANTS}
     return {n: [json.loads(f.read_text()) for f in found if f.exists()] for n, found in files.items()}
 
 
@@ -351,21 +359,34 @@ def draw(options: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--set", choices=("embedded", "wide"), default="embedded", help="wide: see learning_wide.py")
+    parser.add_argument("--quick", action="store_true", help="wide: two seeds of 40 steps")
+    parser.add_argument("--seeds", type=int)
     parser.add_argument("--target", type=float, default=0.85)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; more than one makes CPU seconds dearer")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "grpo-bench-learning")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, help="train these alone")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="train these alone")
     parser.add_argument("--report", action="store_true", help="print the tables of the runs that are there")
     parser.add_argument("--draw", type=Path, help="write a page with the curves (HTML; tools/picture.py)")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    options.seeds = options.seeds or (2 if options.quick else 5)
+    if options.set == "wide":
+        if options.run:
+            learning_wide.run_one(options, options.run[0], int(options.run[1]))
+            return 0
+        if not options.report:
+            run_missing(options)
+        learning_wide.report(options)
+        return 0
+    if unknown := set(options.only or ()) - set(CONTESTANTS):
+        parser.error(f"--only {unknown.pop()}: choose from {', '.join(CONTESTANTS)}")
     if options.run:
         name, seed = options.run
         with tempfile.TemporaryDirectory() as scratch:
             found = train(name, int(seed), scratch)
-        file_of(options.folder, name, int(seed)).write_text(json.dumps(found))
+        file_of(options, name, int(seed)).write_text(json.dumps(found))
         return 0
     if not options.report:
         run_missing(options)

@@ -177,7 +177,7 @@ class Curriculum:
         """Why training should end (``--on_stall stop``); None as long as it should not."""
         return self._progress.stop_reason
 
-    def drain_alarms(self) -> list[Alarm]:
+    def take_alarms(self) -> list[Alarm]:
         """The alarms since the last call."""
         return self._diagnosis.take_new()
 

@@ -57,7 +57,7 @@ class UniformSource:
         self._performance = pass_rate
         self._diagnosis.observe_evaluation(step, "", "" if pass_rate is not None else "pass rate")
 
-    def drain_alarms(self) -> list[Alarm]:
+    def take_alarms(self) -> list[Alarm]:
         return self._diagnosis.take_new()
 
     @property

@@ -98,7 +98,7 @@ class RunObserver:
     def _act_on(self, decision: Decision | None) -> None:
         if decision is not None:
             self._events.decision(decision)
-        for alarm in self._curriculum.drain_alarms():
+        for alarm in self._curriculum.take_alarms():
             self._events.alarm(alarm)
         if self._curriculum.stop_reason is not None:
             self._ask_to_stop(self._curriculum.stop_reason)

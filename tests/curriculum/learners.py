@@ -109,7 +109,7 @@ def simulate(
         learner.train(batch)
         if every and step % every == 0:
             evaluate(curriculum, learner, heldout, step, history)
-        history.alarms += curriculum.drain_alarms()
+        history.alarms += curriculum.take_alarms()
         if curriculum.stop_reason:
             break
     return history

@@ -111,20 +111,20 @@ def test_an_evaluation_without_levels_counts_as_a_whole_for_the_current_stage():
     for step in range(3):
         decision = curriculum.observe_evaluation(step, 0.8, 40, {"unknown": (0.8, 40)})
     assert (decision.action, decision.evidence) == ("advance", pytest.approx(0.8))
-    assert not curriculum.drain_alarms()
+    assert not curriculum.take_alarms()
 
 
 def test_an_evaluation_that_lacks_the_stage_or_the_rate_raises_an_alarm():
     curriculum = Curriculum(TRAIN, seed=0)
     curriculum.observe_evaluation(25, 0.5, 8, {"expert": (0.5, 8)})
-    (alarm,) = curriculum.drain_alarms()
+    (alarm,) = curriculum.take_alarms()
     assert alarm.kind == "metric_missing"
     assert "has no problem of stage foundation" in alarm.cause
     curriculum.observe_evaluation(50, None, 0)
-    assert not curriculum.drain_alarms(), "told once as long as it lasts"
+    assert not curriculum.take_alarms(), "told once as long as it lasts"
     curriculum.observe_evaluation(75, 0.5, 40, HELDOUT_RATES)
     curriculum.observe_evaluation(100, None, 0)
-    (alarm,) = curriculum.drain_alarms()
+    (alarm,) = curriculum.take_alarms()
     assert "has no pass rate" in alarm.cause
     assert curriculum.metrics()["curriculum/evaluation_count"] == 4
 
@@ -140,7 +140,7 @@ def test_problems_of_an_evaluation_reach_stages_that_select_by_tags():
 def test_problems_that_no_stage_selects_wait_for_the_mixed_one():
     stages = (Stage("easy", ("foundation", "elementary"), threshold=0.7),)
     curriculum = Curriculum(TRAIN, CurriculumSettings(stages=stages), seed=0)
-    (alarm,) = curriculum.drain_alarms()
+    (alarm,) = curriculum.take_alarms()
     assert alarm.kind == "unstaged_problems"
     assert "60 of 100 training problems belong to no stage and are not drawn before the mixed stage." in alarm.cause
     assert {problem.level for problem in curriculum.draw(500)} == {"foundation", "elementary"}
@@ -150,7 +150,7 @@ def test_a_data_set_of_no_stage_at_all_starts_mixed_and_says_so():
     stages = (Stage("lists", tags=("list",), threshold=0.7),)
     curriculum = Curriculum(TRAIN, CurriculumSettings(stages=stages), seed=0)
     assert curriculum.stage.name == "mixed"
-    (alarm,) = curriculum.drain_alarms()
+    (alarm,) = curriculum.take_alarms()
     assert alarm.cause == "None of the 100 training problems belongs to a stage: all are drawn."
     assert len({problem.id for problem in curriculum.draw(1000)}) == len(TRAIN)
     assert curriculum.observe_evaluation(25, 0.9, 8, {"unknown": (0.9, 8)}).action == "hold"
@@ -162,7 +162,7 @@ def test_empty_stages_are_skipped():
     some = [problem for problem in TRAIN if problem.level in ("elementary", "expert")]
     curriculum = Curriculum(some, seed=0)
     assert curriculum.stage.name == "elementary"
-    (alarm,) = curriculum.drain_alarms()
+    (alarm,) = curriculum.take_alarms()
     assert "foundation, intermediate, advanced" in alarm.cause
     curriculum.observe_evaluation(0, 0.5, 40, HELDOUT_RATES)
     moved = next(move for step in range(1, 60) if (move := solve(curriculum, step)))
@@ -172,9 +172,9 @@ def test_empty_stages_are_skipped():
 def test_redrawing_that_fails_ends_with_a_diagnosis():
     curriculum = Curriculum(TRAIN, seed=0)
     curriculum.observe_resampling(1, 3, 8, 2)
-    assert curriculum.drain_alarms() == []
+    assert curriculum.take_alarms() == []
     curriculum.observe_resampling(2, 7, 8, 2)
-    (alarm,) = curriculum.drain_alarms()
+    (alarm,) = curriculum.take_alarms()
     assert alarm.kind == "resample_exhausted"
     assert "7 of 8 groups have no variance after 2 attempts" in alarm.cause
     curriculum.observe_resampling(3, 1, 8, 2)
@@ -262,7 +262,7 @@ def test_built_in_problems_are_no_evidence_on_the_users_own_stages(gate):
         decision = curriculum.observe_evaluation(step, 1.0, 40, dict.fromkeys(LEVELS, (1.0, 8)), toys)
         if step < 125:  # later it stalls, since nothing is known of the stage
             assert (decision.action, decision.evidence) == ("hold", None)
-    assert all(alarm.kind in ("metric_missing", "plateau") for alarm in curriculum.drain_alarms())
+    assert all(alarm.kind in ("metric_missing", "plateau") for alarm in curriculum.take_alarms())
     assert curriculum.metrics()["curriculum/latest_performance"] == 1.0
 
 

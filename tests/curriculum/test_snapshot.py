@@ -77,7 +77,7 @@ def test_a_snapshot_is_no_larger_where_more_was_visited_or_sorted(level):
         curriculum = Curriculum(problems, seed=0)
         for i in range(0, visited, 100):
             curriculum.observe_rollouts(1, [group_result(p, [1.0, 0.0]) for p in problems[i : i + 100]])
-        curriculum.drain_alarms()
+        curriculum.take_alarms()
         tracemalloc.start()
         curriculum.snapshot()
         peak = tracemalloc.get_traced_memory()[1]

@@ -46,7 +46,7 @@ def run(curriculum, learner, steps, **how):
             rates = [learner.attempt(problem, 1)[0] for problem in UNKNOWN_HELDOUT]
             mean = sum(rates) / len(rates)
             history.decisions.append(curriculum.observe_evaluation(step, mean, 40, {"unknown": (mean, 40)}))
-            history.alarms += curriculum.drain_alarms()
+            history.alarms += curriculum.take_alarms()
     return history
 
 
@@ -61,7 +61,7 @@ def test_a_set_without_any_level_walks_through_the_stages(sampler):
     problems = without_level(problems_of(60))
     curriculum = Curriculum(problems, CurriculumSettings(sampler=sampler), seed=1)
     assert curriculum.stage.name == "foundation"
-    assert not curriculum.drain_alarms()
+    assert not curriculum.take_alarms()
     learner = Blind(1, start=(2.5, 1.0, 0.0, -1.0, -2.5), rate=0.03)
     history = run(curriculum, learner, 400)
     assert [move.next_stage for move in history.moves] == [*LEVELS[1:], "mixed"]
@@ -73,7 +73,7 @@ def test_a_set_without_any_level_walks_through_the_stages(sampler):
 def test_half_of_the_problems_without_a_level_join_the_others():
     problems = [replace(p, level="unknown") if i % 2 else p for i, p in enumerate(problems_of(60))]
     curriculum = Curriculum(problems, CurriculumSettings(sampler="staged"), seed=0)
-    assert not curriculum.drain_alarms()
+    assert not curriculum.take_alarms()
     waiting = {problem.id for problem in problems if problem.level == "unknown"}
     history = run(curriculum, Blind(0, rate=0.06), 20)
     tried = [problem_id for problem_id in history.drawn if problem_id in waiting]
@@ -133,7 +133,7 @@ def test_a_stage_is_skipped_once_all_are_sorted_and_none_is_its_own():
     assert [(move.stage, move.next_stage, move.cause) for move in moves] == [("foundation", "expert", "empty")]
     assert moves[0].unsorted == 0
     assert moves[0].reason == "no problem was found for stage foundation among those without a level"
-    alarm = next(alarm for alarm in curriculum.drain_alarms() if alarm.kind == "empty_stage")
+    alarm = next(alarm for alarm in curriculum.take_alarms() if alarm.kind == "empty_stage")
     assert alarm.cause == (
         "No training problem belongs to stage foundation, elementary, intermediate, advanced: skipped."
     )
@@ -149,7 +149,7 @@ def test_the_search_for_a_stages_problems_ends():
         judged(curriculum, step, lambda problem: 0)
     assert step == -(-SEARCH // 8)
     assert curriculum.stage.name == "expert"
-    alarm = next(alarm for alarm in curriculum.drain_alarms() if alarm.kind == "empty_stage")
+    alarm = next(alarm for alarm in curriculum.take_alarms() if alarm.kind == "empty_stage")
     assert f"so far ({len(problems) - 8 * step} are not sorted yet)" in alarm.cause
     judged(curriculum, step + 1, lambda problem: 8)
     assert any(problem.level == "foundation" for problem in curriculum.draw(200)), "a stage may fill up later"
@@ -161,7 +161,7 @@ def test_a_set_that_fits_no_stage_is_drawn_as_a_whole_and_said_to():
     for step in range(1, 20):
         judged(curriculum, step, lambda problem: 0)
     assert len({problem.id for problem in curriculum.draw(1000)}) == len(UNKNOWN)
-    told = [alarm.cause for alarm in curriculum.drain_alarms() if alarm.kind == "unstaged_problems"]
+    told = [alarm.cause for alarm in curriculum.take_alarms() if alarm.kind == "unstaged_problems"]
     assert told == ["None of the 100 training problems belongs to a stage: all are drawn."]
 
 
@@ -173,7 +173,7 @@ def test_sorted_problems_of_no_stage_are_told_when_all_are_sorted():
         assert "unstaged_problems" not in curriculum.active_alarms
         step += 1
         judged(curriculum, step, lambda problem: 8 if problem.id.startswith("train-foundation") else 0)
-    told = [alarm.cause for alarm in curriculum.drain_alarms() if alarm.kind == "unstaged_problems"]
+    told = [alarm.cause for alarm in curriculum.take_alarms() if alarm.kind == "unstaged_problems"]
     assert told == ["80 of 100 training problems belong to no stage and are not drawn before the mixed stage."]
 
 
@@ -185,7 +185,7 @@ def test_problems_that_cannot_be_sorted_do_not_wait():
     first_only = CurriculumSettings(stages=stages[:1])
     curriculum = Curriculum([*tagged, *UNKNOWN[10:]], first_only)
     assert curriculum.metrics()["curriculum/unsorted_problems"] == 10
-    (alarm,) = curriculum.drain_alarms()
+    (alarm,) = curriculum.take_alarms()
     assert alarm.cause.startswith("90 of 100 training problems belong to no stage")
 
 

@@ -112,15 +112,18 @@ def candidates(level: int, takes: str, gives: str | None = None) -> tuple[tuple[
     return usable, tuple(step for step in usable if step.tier == level)
 
 
-def draw_program(rng: random.Random, level: int) -> Program:
-    """Draw a program of ``LEVELS[level]``: at least one of its steps is one that the level introduces."""
+def draw_program(rng: random.Random, level: int, length: int | None = None) -> Program:
+    """Draw a program of ``LEVELS[level]``: at least one of its steps is one that the level introduces.
+
+    ``length`` is its number of steps, by default one that the level has.
+    """
     assert 0 <= level < len(LEVELS)
     while True:
         kind = first = rng.choices((NUMBER, LIST, TEXT), (4, 7, 3))[0]
-        length = rng.choice(STEPS_OF_LEVEL[level])
-        characteristic = rng.randrange(length)
+        steps = rng.choice(STEPS_OF_LEVEL[level]) if length is None else length
+        characteristic = rng.randrange(steps)
         parts: list[Part] = []
-        for place in range(length):
+        for place in range(steps):
             usable, introduced = candidates(level, kind)
             choice = introduced if place == characteristic else usable
             step = rng.choice(choice) if choice else None
@@ -128,7 +131,7 @@ def draw_program(rng: random.Random, level: int) -> Program:
                 break
             parts.append(_draw_part(rng, step))
             kind = step.gives
-        if len(parts) == length:
+        if len(parts) == steps:
             return Program(level, rng.choice(VARIABLES[first]), tuple(parts))
 
 
