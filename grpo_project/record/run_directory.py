@@ -28,7 +28,7 @@ MAIN_METRIC = "eval_avg_test_pass_rate"
 _ROW_START = re.compile(rb'\{"attempt":(\d+),"step":(\d+),')
 RUN_CONTENTS = (
     *("run.json", "journal", "samples", "evaluations", "checkpoint-*", "rejected-checkpoints", "report.html"),
-    *("wandb_sync_state.json", "wandb_backup", "wandb"),
+    *("wandb_sync_state.json", "wandb_backup", "wandb", "tensorboard"),
 )
 """What a run writes beside the model itself, as patterns of names."""
 MODEL_FILES = (

@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from typing import Any
 from grpo_project.errors import JournalError, TrackingError
 from grpo_project.record.journal import Journal, append_event, next_attempt
 from grpo_project.record.json_line import encode
-from grpo_project.tracking.processes import UploaderProcess
+from grpo_project.tracking.processes import ProjectionProcess, exporter, uploader
 from grpo_project.tracking.segments import check_name, choose_policy, plan_segment, record_segment
 from grpo_project.tracking.settings import DEFAULT_PROJECT, Mode, Pace, find_mode
+from grpo_project.tracking.sinks import check_installed
 from grpo_project.tracking.state import LocalState, read_state, sync_status, write_state
 from grpo_project.tracking.values import Checked, as_text, check, json_values, whole_step
 
@@ -64,6 +65,8 @@ class WandBSyncManager:
         rank: int = 0,
         pace: Pace | None = None,
         owns_journal: bool = False,
+        report_to: Sequence[str] = (),
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_dir, self.journal, self.mode, self.rank = output_dir, journal, mode, rank
         self._owns_journal = owns_journal
@@ -71,15 +74,16 @@ class WandBSyncManager:
         self.finished = False
         self._warned: set[str] = set()
         self._lock = threading.RLock()  # a signal handler may log amid a call
-        self._uploader: UploaderProcess | None = None
+        self._projections: list[ProjectionProcess] = []
         self._local: LocalState | None = None
         if mode == "online" and rank == 0:
             assert journal is not None
-            self._uploader = UploaderProcess(output_dir, journal, pace or Pace())
-            journal.after_row = self._uploader.keep_alive
+            self._projections.append(uploader(output_dir, journal, pace or Pace()))
         elif journal is not None:
             self._local = LocalState(output_dir, journal)
-            journal.after_row = self._local.after_row
+        if journal is not None:
+            self._projections += [exporter(output_dir, journal, sink, identity or {}) for sink in report_to]
+            journal.after_row = self._after_row
 
     def log(self, data: Mapping[str, Any], step: int, *, strict: bool = False, kind: str = "user") -> bool:
         """See ``safe_wandb_log``. ``kind``: who measured it ("train", "eval"); readers select by it."""
@@ -163,10 +167,11 @@ class WandBSyncManager:
         self.finished = True
         assert self.journal is not None
         self.journal.after_row = None
-        if self._uploader is not None:
-            # At the interpreter's exit the exception that ended the script is found in last_value.
-            failing = sys.exc_info()[0] is not None or getattr(sys, "last_value", None) is not None
-            self._uploader.drain(int(failing) if exit_code is None else exit_code, timeout_s)
+        # At the interpreter's exit the exception that ended the script is found in last_value.
+        failing = sys.exc_info()[0] is not None or getattr(sys, "last_value", None) is not None
+        deadline = time.monotonic() + timeout_s
+        for projection in self._projections:
+            projection.drain(int(failing) if exit_code is None else exit_code, max(1.0, deadline - time.monotonic()))
         if self._local is not None:
             self._local.write()
         status = self.get_sync_status()
@@ -178,6 +183,13 @@ class WandBSyncManager:
                 *(status["pending"], status["rows"], self.output_dir),
             )
         return status
+
+    def _after_row(self) -> None:
+        """Called by the journal after each row."""
+        for projection in self._projections:
+            projection.keep_alive()
+        if self._local is not None:
+            self._local.after_row()
 
     def _keep_rejected(self, step: int | None, checked: Checked, reasons: list[str]) -> None:
         """Keep what can't be logged as an event, the unrecordable values as text."""
@@ -214,6 +226,7 @@ def initialize_wandb_sync_manager(
     mode: str | None = None,
     journal: Journal | None = None,
     pace: Pace | None = None,
+    report_to: Sequence[str] = (),
 ) -> WandBSyncManager:
     """Start tracking a run directory. An earlier manager of this process is finished first.
 
@@ -229,10 +242,11 @@ def initialize_wandb_sync_manager(
         resume_step: the last step that this start takes over from a checkpoint; None: 0, or not known (then what the
             first row's step implies).
         mode: "online", "offline" or "disabled". None: WANDB_MODE, else whether there is an API key.
+        report_to: where the journal is projected to beside W&B: "tensorboard", "mlflow", "trackio".
         journal: the trainer's own; None: one is made, and ``started`` or ``resumed`` recorded in it.
 
     Raises:
-        TrackingError: a setting that can't be meant, or "online" without an API key.
+        TrackingError: a setting that can't be meant, "online" without an API key, or a library that is not installed.
         ConfigError: another live process writes ``output_dir``.
     """
     global _manager
@@ -240,6 +254,7 @@ def initialize_wandb_sync_manager(
         _manager.finish()
     root = Path(output_dir).absolute()  # the script may change its working directory
     found, policy = check_wandb_settings(project_name, resume=resume, force_new=force_new, mode=mode)
+    check_installed(report_to)
     rank = distributed_rank()
     if rank != 0:
         _manager = WandBSyncManager(root, None, mode=found.name, rank=rank, pace=pace)
@@ -264,7 +279,19 @@ def initialize_wandb_sync_manager(
     write_state(root, state)
     if found.name == "offline":
         logger.warning("W&B: offline (%s). Upload later with: grpo sync %s", found.reason, root)
-    _manager = WandBSyncManager(root, journal, mode=found.name, pace=pace, owns_journal=owns_journal)
+    identity = {
+        "project": project_name or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT,
+        "name": run_name or os.environ.get("WANDB_NAME") or root.name,
+        "config": json_values(config or {}),
+    }
+    _manager = WandBSyncManager(
+        *(root, journal),
+        mode=found.name,
+        pace=pace,
+        owns_journal=owns_journal,
+        report_to=report_to,
+        identity=identity,
+    )
     atexit.register(_manager.finish)
     for data, step in _early:
         _manager.log(data, step)

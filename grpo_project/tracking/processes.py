@@ -1,7 +1,7 @@
-"""Child processes: the uploader as the trainer sees it, and what the kernel says of any process (/proc, Linux only).
+"""Child processes: uploader and exporters as the trainer sees them, and what the kernel says of any process (/proc).
 
-The trainer starts the uploader, starts it again when it was killed, and has it finish at the end. No thread: a dead
-uploader is noticed when a row is written, and Popen costs a millisecond.
+The trainer starts one, starts it again when it was killed, and has it finish at the end. No thread: a dead one is
+noticed when a row is written, and Popen costs a millisecond.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from grpo_project.record.durable import write_atomically
 from grpo_project.record.journal import Journal
 from grpo_project.tracking.settings import Pace
 
@@ -26,16 +29,22 @@ logger = logging.getLogger(__name__)
 CLIENT_PROCESS = "wandb-core"
 """The client's own process, by which its command line is known (wandb/sdk/lib/service: the Go binary)."""
 RESTART_LIMIT = 100
-"""Times that a killed uploader is started again in one attempt."""
+"""Times that a killed process is started again in one attempt."""
 PATIENCE_S = 10.0
 """After so long at the end the user is told what is waited for."""
 
 
-class UploaderProcess:
-    """The uploader of one attempt. Construction starts it and does not wait for it."""
+class ProjectionProcess:
+    """A process that projects the journal for one attempt. Construction starts it and does not wait for it.
 
-    def __init__(self, output_dir: Path, journal: Journal, pace: Pace) -> None:
-        self.output_dir, self.journal, self.pace = output_dir, journal, pace
+    Args:
+        target: where it projects to, for messages and events.
+        command: a module of this package and its arguments.
+        log: where its output goes.
+    """
+
+    def __init__(self, journal: Journal, target: str, command: Sequence[str], log: Path) -> None:
+        self.journal, self.target, self.command, self.log = journal, target, command, log
         self._owner = os.getpid()
         self._started = 0
         self._check_at = 0.0
@@ -52,11 +61,11 @@ class UploaderProcess:
             self._replace_dead(now)
 
     def drain(self, exit_code: int, timeout_s: float) -> None:
-        """Have the uploader deliver the rest within ``timeout_s``; Ctrl-C leaves it for later."""
+        """Have the rest delivered within ``timeout_s``; Ctrl-C leaves it for later."""
         try:
             self._wait(exit_code, timeout_s)
         except KeyboardInterrupt:
-            logger.warning("W&B: not waiting any longer")
+            logger.warning("%s: not waiting any longer", self.target)
         self._close_pipe()
         try:
             self._process.wait(2.0)  # it writes the backup and its last state
@@ -66,13 +75,11 @@ class UploaderProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._started += 1
-        command = [sys.executable, "-m", "grpo_project.tracking.uploader", str(self.output_dir)]
-        command += ["--live", str(self.journal.attempt), "--pace", json.dumps(asdict(self.pace))]
-        self.output_dir.joinpath("wandb").mkdir(exist_ok=True)
-        with (self.output_dir / "wandb" / "uploader.log").open("ab") as log:
-            # A session of its own: Ctrl-C reaches the trainer only, and the uploader drains after it.
+        self.log.parent.mkdir(exist_ok=True)
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C reaches the trainer only, and this process drains after it.
             return subprocess.Popen(
-                command,
+                [sys.executable, "-m", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -86,17 +93,16 @@ class UploaderProcess:
             return
         self._check_at = now + min(2.0 ** min(self._started, 6) / 2, 30.0)  # not over and over if it dies at once
         died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        self.journal.event("wandb_uploader_restarted", reason=died, restarts=self._started)
+        self.journal.event("projection_restarted", target=self.target, reason=died, restarts=self._started)
         self._close_pipe()
         try:
             self._process = self._start()
-        except (
-            OSError
-        ) as error:  # no memory or no process to spare just now: training goes on, the next row tries again
-            self.journal.event("wandb_uploader_failed", reason=str(error))
+        except OSError as error:
+            # No memory or no process to spare just now: training goes on, the next row tries again.
+            self.journal.event("projection_failed", target=self.target, reason=str(error))
 
     def _wait(self, exit_code: int, timeout_s: float) -> None:
-        """Ask the uploader to finish and wait for it; one that was killed meanwhile is replaced while time is left."""
+        """Ask the process to finish and wait for it; one that was killed meanwhile is replaced while time is left."""
         began = time.monotonic()
         asked, patience = None, PATIENCE_S
         while (left := began + timeout_s - time.monotonic()) > 0:
@@ -112,7 +118,9 @@ class UploaderProcess:
                 self._write(f"finish {exit_code} {left:.1f}\n")
             if timeout_s - left > patience:
                 patience = timeout_s
-                logger.warning("W&B: waiting for the last rows, at most %.0f s (Ctrl-C: leave them for later)", left)
+                logger.warning(
+                    "%s: waiting for the last rows, at most %.0f s (Ctrl-C: leave them for later)", self.target, left
+                )
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(min(left, 0.5))
 
@@ -126,6 +134,21 @@ class UploaderProcess:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
+
+
+def uploader(output_dir: Path, journal: Journal, pace: Pace) -> ProjectionProcess:
+    """The process that projects to W&B."""
+    command = ["grpo_project.tracking.uploader", str(output_dir), "--live", str(journal.attempt)]
+    command += ["--pace", json.dumps(asdict(pace))]
+    return ProjectionProcess(journal, "W&B", command, output_dir / "wandb" / "uploader.log")
+
+
+def exporter(output_dir: Path, journal: Journal, sink: str, identity: Mapping[str, Any]) -> ProjectionProcess:
+    """The process that projects to one of ``sinks.SINKS``. ``identity``: project, name and config."""
+    command = ["grpo_project.tracking.exporter", str(output_dir), sink, "--live", str(journal.attempt)]
+    identity_file = output_dir / "journal" / f"export-{sink}.json"  # a command line has no room for any configuration
+    write_atomically(identity_file, json.dumps(identity).encode(), through_power_loss=False)
+    return ProjectionProcess(journal, sink, command, output_dir / "journal" / f"export-{sink}.log")
 
 
 def command_line(pid: int) -> str:

@@ -15,8 +15,9 @@ from grpo_project.record.run_directory import OVERWRITTEN, Run, RunPaths, lock_r
 from grpo_project.record.run_record import RunRecord
 from grpo_project.record.samples import SampleStore
 from grpo_project.tracking.manager import WandBSyncManager, initialize_wandb_sync_manager
+from grpo_project.tracking.sinks import SINKS
 from grpo_project.training import checkpoints
-from grpo_project.training.plan import RunPlan
+from grpo_project.training.plan import RunPlan, tracking_names
 
 INTERRUPTED_DRAIN_S = 5.0
 
@@ -97,14 +98,14 @@ def open_run(plan: RunPlan, isolation: str, main_process: bool, **facts: Any) ->
             journal.event("checkpoint_rejected", checkpoint=rejected.path.name, reason=rejected.reason)
         tracking = initialize_wandb_sync_manager(
             output_dir,
-            configuration.run.wandb_project,
-            configuration.run.wandb_run_name,
+            *tracking_names(configuration),
             config=plan.config,
             resume=configuration.run.wandb_resume,
             force_new=configuration.run.force_new_wandb_run,
             attempt=attempt,
             resume_step=plan.resume_step,
             journal=journal,
+            report_to=[name for name in plan.config["grpo"]["report_to"] if name in SINKS],
         )
         stack.callback(tracking.finish)
         samples = stack.enter_context(SampleStore(output_dir, attempt, keep=configuration.run.samples_keep))

@@ -22,6 +22,7 @@ from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_
 from grpo_project.record.run_record import RUN_FILE, RunRecord
 from grpo_project.record.secrets import redact
 from grpo_project.tracking.manager import check_wandb_settings
+from grpo_project.tracking.sinks import SINKS, check_installed
 from grpo_project.training import checkpoints
 from grpo_project.training.continuity import EarlierRun, compared, find_earlier_run
 from grpo_project.training.ranks import decided_by_main
@@ -97,7 +98,9 @@ def make_plan(configuration: Configuration) -> RunPlan:
     run = configuration.run
     output_dir = Path(configuration.grpo.output_dir)
     model = find_model(run.model_name)
-    check_wandb_settings(run.wandb_project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
+    project, _ = tracking_names(configuration)
+    check_wandb_settings(project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
+    check_installed([name for name in configuration.grpo.report_to if name in SINKS])
     require_writable(output_dir)
     if run.overwrite_output_dir:
         require_own_run(output_dir, model, configuration.grpo.resume_from_checkpoint)
@@ -267,3 +270,10 @@ def weights_fingerprint(model: str) -> str | None:
                 file.seek(place * max(0, size - SAMPLE_BYTES) // (SAMPLES - 1))
                 digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+def tracking_names(configuration: Configuration) -> tuple[str | None, str | None]:
+    """Project and name of the run in W&B and beside it: our flags, else TRL's ``--project`` and ``--run_name``."""
+    run, grpo = configuration.run, configuration.grpo
+    project = None if grpo.project == "huggingface" else grpo.project  # transformers' default for Trackio
+    return run.wandb_project or project, run.wandb_run_name or grpo.run_name

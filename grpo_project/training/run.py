@@ -27,6 +27,7 @@ from grpo_project.evaluation.callback import EnhancedInferenceCallback
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_for
 from grpo_project.rewards import BY_NAME
+from grpo_project.tracking.sinks import SINKS
 from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, TimedSaveCallback
 from grpo_project.training.model_card import write_model_card
 from grpo_project.training.observer import EventWriter, RunObserver
@@ -104,7 +105,8 @@ def build_trainer(
         stop_requested=lambda: stop.pending,
     )
     grpo.model_init_kwargs = model_init_kwargs(configuration)
-    grpo.report_to = [name for name in grpo.report_to if name != "wandb"]  # the uploader's, not transformers'
+    # Projections of the journal, not transformers' callbacks: those lose and double steps over a resume.
+    grpo.report_to = [name for name in grpo.report_to if name != "wandb" and name not in SINKS]
     grpo.disable_tqdm = True
     try:
         trainer = CodeTrainer(

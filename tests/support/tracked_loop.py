@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--step-s", type=float, default=0.02)
     parser.add_argument("--save-every", type=int, default=20)
     parser.add_argument("--timeout-s", type=float, default=60)
+    parser.add_argument("--report-to", nargs="*", default=[])
     arguments = parser.parse_args()
     checkpoint = arguments.output_dir / "step.txt"
     start = int(checkpoint.read_text()) if checkpoint.exists() else 0
@@ -39,6 +40,7 @@ def main() -> int:
         *(arguments.output_dir, "torture", "loop"),
         resume=arguments.policy,
         resume_step=start,
+        report_to=arguments.report_to,
         pace=Pace(**arguments.pace),
     )
     for step in range(start + 1, arguments.steps + 1):
