@@ -124,8 +124,15 @@ def labelled_positions_only(model: Any) -> Iterator[None]:
 
 def all_packed(ids: torch.Tensor, mask: torch.Tensor, width: int, max_tokens: int) -> list[PackedRow]:
     """All completions of a prompt in one row, or several where it would be longer than ``max_tokens``."""
-    prompts, completions = unpadded(ids[:, :-width], mask[:, :-width]), unpadded(ids[:, -width:], mask[:, -width:])
-    return packing.pack(prompts, completions, max_tokens)
+    return packing.pack(*_halves(ids, mask, width), max_tokens)
+
+
+Rows = list[tuple[int, ...]]
+
+
+def _halves(ids: torch.Tensor, mask: torch.Tensor, width: int) -> tuple[Rows, Rows]:
+    """Prompts and completions."""
+    return unpadded(ids[:, :-width], mask[:, :-width]), unpadded(ids[:, -width:], mask[:, -width:])
 
 
 def cheapest_packing(
@@ -136,11 +143,12 @@ def cheapest_packing(
     A longer row computes the prompt for more completions at once, and cells of attention between completions that don't
     attend to each other: tokens saved against cells added. ``cell_cost`` says how many tokens a cell is worth.
     """
+    prompts, completions = _halves(ids, mask, width)
     lengths = mask.sum(dim=1).tolist()
     best, least = None, _cost(lengths, max_tokens, cell_cost)
     row_tokens = max_tokens
     while row_tokens >= max(lengths):
-        rows = all_packed(ids, mask, width, row_tokens)
+        rows = packing.pack(prompts, completions, row_tokens)
         if not rows:
             break
         cost = _cost([row.tokens for row in rows], max_tokens, cell_cost)

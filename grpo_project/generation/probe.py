@@ -66,7 +66,7 @@ WIDEST_WINDOW = 256
 
 TOLERANCES = {torch.float32: (1e-4, 1e-2), torch.float64: (1e-6, 1e-4), torch.float16: (2e-2, 0.1)}
 """Per type of the weights: of log-probabilities, in the mean, and of a weight's gradient, relative."""
-TOLERANCE_ELSEWHERE = (5e-2, 0.15)  # bfloat16, and what it is mixed with
+TOLERANCE_ELSEWHERE = (5e-2, 0.3)  # bfloat16; SmolLM2-135M differs by 0.05 and 0.12 from itself
 
 PROBED_WEIGHTS = 12
 """Weights whose gradients are compared, the first ones of the model: theirs goes through every layer."""
