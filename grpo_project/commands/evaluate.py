@@ -1,6 +1,6 @@
 """Evaluate one model, or two side by side, on held-out problems: real pass rates with 95% intervals.
 
-Each problem and completion is kept below --output. A command that was interrupted goes on where it stopped.
+Each completion is kept below --output as it ends. A command that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from grpo_project.problems.problem import Problem
 
 DEFAULT_MAX_NEW_TOKENS = 512
+PLAIN_LINE_EVERY_S = 15.0  # where there is no terminal for a bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,12 +125,13 @@ def generate_and_judge(
     console: Console,
 ) -> EvaluationResult:
     import time
+    from dataclasses import asdict
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from grpo_project.evaluation.evaluator import EvaluationOutOfMemory, Evaluator
     from grpo_project.evaluation.result import EvaluationResult
-    from grpo_project.generation.generator import generation_mode
+    from grpo_project.generation.generator import Generation, generation_mode
     from grpo_project.problems.prompt import SYSTEM_PROMPT
     from grpo_project.verifier import Verifier
 
@@ -148,19 +150,28 @@ def generate_and_judge(
             max_new_tokens=args.max_new_tokens,
             system_prompt=SYSTEM_PROMPT if args.system_prompt is None else args.system_prompt,
         )
-        done = sum(map(len, batches.values()))
-        if done:
+        judged = {(record.problem_id, record.sample) for records in batches.values() for record in records}
+        kept = {key: Generation(**made) for key, made in saved.kept_completions().items() if key not in judged}
+        if done := len(judged) + len(kept):
             console.print(f"going on after {done} completions of an earlier start")
         total = len(problems) * args.num_samples
         task = progress.add_task(shown_name(model_name), total=total, completed=done)
+        count, line_due = done, time.monotonic() + PLAIN_LINE_EVERY_S
 
-        def on_batch(number: int, records: Any) -> None:
-            saved.append(number, records)
-            progress.advance(task, len(records))
+        def on_completion(problem: Problem, sample: int, made: Generation) -> None:
+            nonlocal count, line_due
+            saved.keep(problem.id, sample, **asdict(made))
+            progress.advance(task)
+            count += 1
+            if not console.is_terminal and time.monotonic() >= line_due:
+                line_due = time.monotonic() + PLAIN_LINE_EVERY_S
+                console.print(f"{count} of {total} completions")
 
         try:
             with generation_mode(model) as ready:
-                found = evaluator.run(ready, 0, finished=batches, on_batch=on_batch)
+                found = evaluator.run(
+                    ready, 0, finished=batches, on_batch=saved.append, kept=kept, on_completion=on_completion
+                )
         except EvaluationOutOfMemory as error:
             raise ConfigError(f"--batch_size {args.batch_size}: {error}") from error
     seconds = time.perf_counter() - started

@@ -57,6 +57,13 @@ Waiting = list[tuple[Problem, int, Generation, PendingVerdict]]
 """A generated batch: problem, sample, completion, and the verdict to come."""
 
 
+Kept = Mapping[tuple[str, int], Generation]
+"""Completions by problem id and sample."""
+
+OnCompletion = Callable[[Problem, int, Generation], None]
+"""Called as ``(problem, sample, completion)``."""
+
+
 @dataclass(slots=True)
 class Batches:
     """This rank's records in order, and where the time went (seconds)."""
@@ -137,6 +144,8 @@ class Evaluator:
         in_lockstep: bool = False,
         finished: Mapping[int, Sequence[CompletionRecord]] | None = None,
         on_batch: Callable[[int, list[CompletionRecord]], None] | None = None,
+        kept: Kept | None = None,
+        on_completion: OnCompletion | None = None,
     ) -> Batches:
         """Evaluate ``model`` (within ``generation_mode``) and return this rank's records.
 
@@ -145,6 +154,8 @@ class Evaluator:
             in_lockstep: the weights are sharded over the ranks, so all of them generate equally long.
             finished: batches that need not be done again, by number.
             on_batch: called with each new batch, in order, once it is judged.
+            kept: completions of other batches that need not be generated again, only judged.
+            on_completion: called with each new completion as it ends, before it is judged.
 
         Raises:
             SandboxError: the judge could not do its work.
@@ -152,13 +163,15 @@ class Evaluator:
             EvaluationAbandoned: ``should_stop`` said so.
         """
         done, finished = Batches(), finished or {}
+        if kept and not self.generator.is_independent(model):
+            kept = None  # a batch's completions depend on each other: generated without some, the others would change
         waiting: deque[tuple[int, Waiting]] = deque()
         for number, batch in enumerate(self.batches(rank, world)):
             if number in finished:
                 done.records += finished[number]
                 continue
             started = time.perf_counter()
-            waiting.append((number, self._generate(model, batch, step, in_lockstep)))
+            waiting.append((number, self._generate(model, batch, step, in_lockstep, kept or {}, on_completion)))
             done.generation_s += time.perf_counter() - started
             # In lockstep a judge's failure waits until the last batch: the other ranks generate to the end.
             while len(waiting) > 1 and not in_lockstep:
@@ -174,18 +187,38 @@ class Evaluator:
         self.batch_size = max(1, largest // 2)
         return largest > 1
 
-    def _generate(self, model: Any, batch: list[tuple[Problem, int]], step: int, in_lockstep: bool) -> Waiting:
-        work = batch or [(self.problems[0], 0)]  # a rank without work generates for the sake of the others
+    def _generate(
+        self,
+        model: Any,
+        batch: list[tuple[Problem, int]],
+        step: int,
+        in_lockstep: bool,
+        kept: Kept,
+        on_completion: OnCompletion | None,
+    ) -> Waiting:
+        ended: dict[int, tuple[Problem, int, Generation, PendingVerdict]] = {}
+
+        def have_judged(row: int, made: Generation) -> None:
+            problem, sample = batch[row]
+            ended[row] = problem, sample, made, PendingVerdict(self.judge, Job(problem, made.text))
+
+        for row, (problem, sample) in enumerate(batch):
+            if (problem.id, sample) in kept:
+                have_judged(row, kept[problem.id, sample])
+        rows = [row for row in range(len(batch)) if row not in ended]
+        if batch and not rows:
+            return [ended[row] for row in range(len(batch))]
+        work = [batch[row] for row in rows] or [(self.problems[0], 0)]  # without work: for the sake of the other ranks
         prompts = [self.prompts[problem.id] for problem, _ in work]
         keys = [
             completion_key("evaluation", self.seed, step, self._places[problem.id], sample) for problem, sample in work
         ]
-        ended: dict[int, tuple[Problem, int, Generation, PendingVerdict]] = {}
 
-        def on_end(row: int, made: Generation) -> None:
-            if row < len(batch) and not self._stopping:
-                problem, sample = batch[row]
-                ended[row] = problem, sample, made, PendingVerdict(self.judge, Job(problem, made.text))
+        def on_end(place: int, made: Generation) -> None:
+            if place < len(rows) and not self._stopping:
+                if on_completion is not None:
+                    on_completion(*work[place], made)
+                have_judged(rows[place], made)
 
         reason = None
         try:

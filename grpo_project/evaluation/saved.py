@@ -1,7 +1,8 @@
 """An evaluation on disk: what was asked, each batch as it is judged, and at the end all records and numbers.
 
     settings.json   what was asked
-    batches.jsonl   one line a batch as it is judged; a kill loses at most the running batch
+    completions.jsonl   one line a completion as it ends; those of a batch that a kill cut short are only judged again
+    batches.jsonl   one line a batch as it is judged
     evaluations/    every completion as Parquet, once all are there (`grpo samples FOLDER --evaluations` shows them)
     result.json     the metrics, written last
 
@@ -38,28 +39,28 @@ class SavedEvaluation:
             (self.folder / "settings.json").write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise JournalError(f"can't write {self.folder}: {error}") from error
+        self._completions = self.folder / "completions.jsonl"
         self._batches = self.folder / "batches.jsonl"
         self._result = self.folder / "result.json"
 
     def finished_batches(self) -> dict[int, list[CompletionRecord]]:
-        """The batches that need not be done again; a torn last line is cut off."""
-        if not self._batches.exists():
-            return {}
-        content = self._batches.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            os.truncate(self._batches, len(whole))
-        lines = map(json.loads, whole.splitlines())
+        """The batches that need not be done again."""
+        lines = _whole_lines(self._batches)
         return {line["batch"]: [CompletionRecord.from_row(row) for row in line["records"]] for line in lines}
+
+    def kept_completions(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Text, tokens and truncated by problem id and sample: what was generated, judged or not."""
+        lines = _whole_lines(self._completions)
+        return {(line.pop("problem_id"), line.pop("sample")): line for line in lines}
 
     def append(self, batch: int, records: Sequence[CompletionRecord]) -> None:
         """Keep a judged batch. Raises ``JournalError`` if the disk refuses it."""
-        line = json.dumps({"batch": batch, "records": [record.to_row() for record in records]}) + "\n"
-        try:
-            with self._batches.open("ab", buffering=0) as file:
-                file.write(line.encode("ascii"))
-        except OSError as error:
-            raise JournalError(f"can't write {self._batches}: {error}") from error
+        _append(self._batches, {"batch": batch, "records": [record.to_row() for record in records]})
+
+    def keep(self, problem_id: str, sample: int, *, text: str, tokens: int, truncated: bool) -> None:
+        """Keep a completion that has ended. Raises ``JournalError`` if the disk refuses it."""
+        found = {"problem_id": problem_id, "sample": sample, "text": text, "tokens": tokens, "truncated": truncated}
+        _append(self._completions, found)
 
     @property
     def complete(self) -> bool:
@@ -71,3 +72,23 @@ class SavedEvaluation:
             EvaluationStore(self.folder, attempt=0).write(result.step, result.records)
         text = json.dumps({**result.metrics(), "rates": result.rates}, indent=2)
         self._result.write_text(text + "\n", encoding="utf-8")
+        self._completions.unlink(missing_ok=True)  # all of them are judged
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file; a torn last one is cut off."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(path, len(whole))
+    return list(map(json.loads, whole.splitlines()))
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    try:
+        with path.open("ab", buffering=0) as file:
+            file.write(json.dumps(line).encode("ascii") + b"\n")
+    except OSError as error:
+        raise JournalError(f"can't write {path}: {error}") from error

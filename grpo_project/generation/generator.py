@@ -170,6 +170,10 @@ class Generator:
                 report(row, ids)
         return [made[row] for row in range(len(prompts))]
 
+    def is_independent(self, model: Any) -> bool:
+        """Whether a completion is the same whatever else is in its batch: ``generate`` samples from one stream."""
+        return self.temperature == 0 or probe.sampler(model, self.config(model, 1)).way == Sampler.OURS
+
     def _by_transformers(
         self,
         model: Any,

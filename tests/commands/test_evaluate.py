@@ -132,3 +132,23 @@ def test_an_evaluation_that_was_killed_goes_on_and_ends_with_the_same_numbers(tm
     content = batches.read_bytes()
     assert content.startswith(done)
     assert sorted(json.loads(line)["batch"] for line in content.splitlines()) == list(range(15))
+
+
+def test_within_a_batch_what_was_generated_is_only_judged_again(tmp_path):
+    """The folder of a command that was killed amid its only batch, with six completions kept and a seventh torn."""
+    command = ["evaluate", *PROBLEMS, "--temperature", "1", "--output", str(tmp_path)]
+    assert main(command) == 0
+    (folder,) = tmp_path.iterdir()
+    (records,) = folder.glob("evaluations/*.parquet")
+    whole = {row["problem_id"]: row["completion"] for row in pq.read_table(records).to_pylist()}
+    records.unlink()
+    for name in ("evaluations", "result.json", "batches.jsonl"):
+        (folder / name).rmdir() if name == "evaluations" else (folder / name).unlink()
+    kept = list(whole)[:6]
+    lines = [{"problem_id": name, "sample": 0, "text": "# kept", "tokens": 3, "truncated": False} for name in kept]
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"problem_id": "torn'
+    (folder / "completions.jsonl").write_text(text)
+    assert main(command) == 0
+    after = {row["problem_id"]: row["completion"] for row in pq.read_table(records).to_pylist()}
+    assert after == whole | dict.fromkeys(kept, "# kept")
+    assert not (folder / "completions.jsonl").exists()

@@ -28,7 +28,8 @@ def tokenizer(tiny_model):
 
 
 def evaluate(model, tokenizer, problems=7, step=3, **arguments):
-    run = {name: arguments.pop(name) for name in ("rank", "world", "finished", "on_batch") if name in arguments}
+    names = ("rank", "world", "finished", "on_batch", "kept", "on_completion")
+    run = {name: arguments.pop(name) for name in names if name in arguments}
     judge = arguments.pop("judge", None) or HashJudge()
     evaluator = Evaluator(make_problems(problems), tokenizer, judge, **{"max_new_tokens": 6, **arguments})
     with generation_mode(model) as ready:
@@ -50,6 +51,37 @@ def test_samples_depend_neither_on_batches_nor_on_ranks(model, tokenizer):
     assert evaluate(model, tokenizer, num_samples=4, batch_size=3) == whole
     shared = [r for rank in (1, 0) for r in evaluate(model, tokenizer, num_samples=4, rank=rank, world=2)]
     assert list(in_order(shared, make_problems(7))) == whole
+
+
+def test_completions_are_told_as_they_end_and_kept_ones_are_not_generated_again(model, tokenizer):
+    model.double()  # as above: fewer rows in a batch must not turn a token over
+    told = {}
+
+    def interrupt(problem, sample, made):
+        told[problem.id, sample] = made
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, tokenizer, temperature=1.0, on_completion=interrupt)
+    kept, new = dict(told), []
+    judge = HashJudge()
+    after = evaluate(
+        model, tokenizer, temperature=1.0, kept=kept, judge=judge, on_completion=lambda *found: new.append(found[0].id)
+    )
+    assert after == evaluate(model, tokenizer, temperature=1.0)
+    assert sorted([*new, *(name for name, _ in kept)]) == [f"p{i}" for i in range(7)]
+    assert judge.jobs == 7, "those that were kept are judged"
+
+
+def test_what_generate_samples_as_a_whole_is_not_parted(model, tokenizer):
+    """Its rows share one stream of random numbers: without some of them the others would be others."""
+    model.generation_config.suppress_tokens = [0]
+    whole = evaluate(model, tokenizer, temperature=1.0)
+    told = {}
+    evaluate(model, tokenizer, temperature=1.0, on_completion=lambda p, s, made: told.update({(p.id, s): made}))
+    some = dict(list(told.items())[:3])
+    assert evaluate(model, tokenizer, temperature=1.0, kept=some) == whole
 
 
 def test_a_padding_token_that_ends_completions_does_not_hide_that_one_was_cut_off(model, tokenizer):
