@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "dataloader_num_workers": 0,  # prompts are drawn when they are needed; a loader has nothing to prefetch
 }
 
-REWARDS = ("pass_rate", "all_or_nothing", "mixed")
+REWARDS = ("pass_rate", "all_or_nothing", "mixed", "stepwise")
 ON_STALL = ("warn", "relax", "advance", "stop")
 
 
@@ -56,6 +56,9 @@ class RunArguments:
     dataset_path: str | None = _arg(
         None, "Training problems: a .json, .jsonl or .gz file (docs/problem-format.md). Default: the embedded problems."
     )
+    dataset_base_path: str | None = _arg(
+        None, "Where paths in the problem files start (benches, references). Default: the file's own folder."
+    )
     eval_dataset_path: str | None = _arg(
         None, "Held-out problems for the evaluations. Default: a part of DATASET_PATH; without one, embedded problems."
     )
@@ -64,11 +67,12 @@ class RunArguments:
         "Share of DATASET_PATH held out, 16 to 512 problems, where no EVAL_DATASET_PATH is given (0: none).",
     )
     system_prompt: str | None = _arg(
-        None, "System message for chat models: how to answer. Default: one Python program in a fenced block."
+        None, "System message for chat models: how to answer. Default: one program in a fenced block, by the language."
     )
     reward: str = _arg(
         "pass_rate",
-        "What a completion earns: its share of tests passed, 1 only if all pass, or the mean of the two.",
+        "What a completion earns: its share of tests passed, 1 only if all pass, the mean of the two, or in steps from "
+        "code that compiles to all tests (docs/verilog.md).",
         choices=list(REWARDS),
     )
 

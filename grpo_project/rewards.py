@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from grpo_project.verifier.verdict import Verdict
+from grpo_project.verifier.verdict import Status, Verdict
 
 RewardFunction = Callable[[Verdict], float]
 
@@ -24,4 +24,27 @@ def mixed(verdict: Verdict) -> float:
     return 0.5 * pass_rate(verdict) + 0.5 * all_or_nothing(verdict)
 
 
-BY_NAME: dict[str, RewardFunction] = {f.__name__: f for f in (pass_rate, all_or_nothing, mixed)}
+NOT_BUILT, BUILT, RAN, SHARE = 0.1, 0.2, 0.3, 0.4
+"""Weights of ``stepwise``, a choice by argument and not by measurement: a first model that seldom compiles has rewards
+that differ, each step is worth more than the one before, and from the last case that fails to none it is the most."""
+_NOT_BUILT = (Status.SYNTAX_ERROR, Status.ELABORATION_ERROR, Status.WRONG_INTERFACE, Status.WRONG_FORMAT)
+_STOPPED = (Status.ERROR, Status.TIMEOUT, Status.MEMORY)
+
+
+def stepwise(verdict: Verdict) -> float:
+    """No code (0), code that can't be built (0.1), that stops with a fault (0.2), that runs (0.3 + 0.4 x share of tests
+    passed), all tests (1). What is refused for forging (``Status.REFUSED``) earns nothing. NaN as ``pass_rate``."""
+    if verdict.status in (Status.INFRASTRUCTURE, Status.UNUSABLE):
+        return verdict.pass_rate
+    if verdict.solved:
+        return 1.0
+    if verdict.code is None or verdict.status is Status.REFUSED:
+        return 0.0
+    if not verdict.passed and verdict.status in _NOT_BUILT:
+        return NOT_BUILT
+    if not verdict.passed and verdict.status in _STOPPED:
+        return BUILT
+    return RAN + SHARE * verdict.pass_rate
+
+
+BY_NAME: dict[str, RewardFunction] = {f.__name__: f for f in (pass_rate, all_or_nothing, mixed, stepwise)}

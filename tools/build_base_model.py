@@ -1,5 +1,7 @@
 """Rebuild the embedded base model from its seed, in about 1,000 CPU seconds: build_base_model.py --output DIR
 
+With ``--language verilog`` the base of recipes/verilog_quickstart.yaml, warmed up on the built-in Verilog problems.
+
 A Llama of about 0.95 M parameters with a byte-level BPE tokenizer of 640 tokens, warmed up by supervised training on
 unreliable answers to the built-in training problems' programs. It is stored in float32. Held-out programs appear
 neither in the tokenizer's text nor in the warm-up.
@@ -24,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from grpo_project.problems.builtin.programs import Program, draw_program, unreliable_body
+from grpo_project.problems.builtin.verilog import draw_module
 from grpo_project.problems.problem import LEVELS
 
 PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
@@ -53,6 +56,7 @@ class WarmUp:
     feed_forward: int = 384
     steps: int = 5000
     batch: int = 64
+    language: str = "python"
     learning_rate: float = 3e-3
     tokenizer_programs: int = 10_000
 
@@ -96,7 +100,7 @@ def build_tokenizer(seed: int, recipe: WarmUp) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     rng = random.Random(f"tokenizer-{seed}")
-    texts = (text for _ in range(recipe.tokenizer_programs) for text in _exchange(rng))
+    texts = (text for _ in range(recipe.tokenizer_programs) for text in EXCHANGES[recipe.language](rng))
     backend.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token=PAD, eos_token=END, padding_side="left", model_max_length=512
@@ -136,7 +140,8 @@ def warm_up(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.learning_rate, total_steps=recipe.steps, pct_start=0.05, cycle_momentum=False
     )
-    batches = _batches(random.Random(f"warm-up-{seed}"), tokenizer, recipe.batch)
+    exchange = EXCHANGES[recipe.language]
+    batches = _batches(random.Random(f"warm-up-{seed}"), tokenizer, recipe.batch, exchange)
     losses: list[float] = []
     model.train()
     for step in range(recipe.steps):
@@ -180,14 +185,26 @@ def _training_program(rng: random.Random) -> Program:
             return program
 
 
+def _verilog_exchange(rng: random.Random) -> tuple[str, str]:
+    """As ``_exchange``, with a built-in Verilog module."""
+    while True:
+        module = draw_module(rng, rng.choices(range(len(LEVELS)), LEVEL_WEIGHTS)[0])
+        if not module.is_heldout:
+            return f"{module.prompt}\n\n{module.starter_code}", module.unreliable_body(rng)
+
+
+Exchange = Callable[[random.Random], tuple[str, str]]
+EXCHANGES: dict[str, Exchange] = {"python": _exchange, "verilog": _verilog_exchange}
 POOL = 16
 """Batches that are drawn together and cut by length, so that little is padding."""
 
 
-def _batches(rng: random.Random, tokenizer: PreTrainedTokenizerFast, size: int) -> Iterator[dict[str, torch.Tensor]]:
+def _batches(
+    rng: random.Random, tokenizer: PreTrainedTokenizerFast, size: int, exchange: Exchange
+) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches; tensors of shape (size, longest)."""
     while True:
-        exchanges = [_exchange(rng) for _ in range(POOL * size)]
+        exchanges = [exchange(rng) for _ in range(POOL * size)]
         prompts = tokenizer([f"{USER}{prompt}{ASSISTANT}" for prompt, _ in exchanges]).input_ids
         answers = tokenizer([answer + END for _, answer in exchanges]).input_ids
         rows = sorted(zip(prompts, answers, strict=True), key=lambda row: len(row[0]) + len(row[1]))
@@ -213,11 +230,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write the model to")
     parser.add_argument("--seed", type=int, default=0, help="seed of tokenizer, weights and warm-up (default: 0)")
     parser.add_argument("--steps", type=int, default=WarmUp.steps, help="optimizer steps (default: 5000)")
+    parser.add_argument("--language", choices=sorted(EXCHANGES), default="python", help="of its problems (python)")
     args = parser.parse_args(argv)
     if args.steps < 1:
         parser.error(f"--steps is {args.steps}; it must be at least 1")
     args.output.mkdir(parents=True, exist_ok=True)
-    recipe = replace(WarmUp(), steps=args.steps)
+    recipe = replace(WarmUp(), steps=args.steps, language=args.language)
     logging.disable_progress_bar()
     with Progress(*Progress.get_default_columns(), TextColumn("loss {task.fields[loss]:.3f}")) as progress:
         task = progress.add_task("warm-up", total=recipe.steps, loss=float("nan"))

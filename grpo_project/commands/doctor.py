@@ -39,6 +39,7 @@ def examine(output_dir: str) -> Iterator[Finding]:
     yield from versions()
     yield accelerator()
     yield from sandbox()
+    yield verilog()
     yield tracking()
     yield disk(output_dir)
 
@@ -74,6 +75,24 @@ def sandbox() -> Iterator[Finding]:
                     yield Finding("sandbox", "bad", f"broken promise: {probe.promise} (got {status.value})")
     except (ConfigError, SandboxError) as error:
         yield Finding("sandbox", "bad", str(error))
+
+
+def verilog() -> Finding:
+    """Icarus Verilog, which only Verilog problems need, put to the test in the sandbox."""
+    from grpo_project.errors import ConfigError, SandboxError
+    from grpo_project.verifier.selftest import verilog_probe
+    from grpo_project.verifier.verilog.icarus import find_icarus
+
+    try:
+        version = find_icarus().version
+        status = verilog_probe()
+    except ConfigError as error:
+        return Finding("verilog", "note", str(error))
+    except SandboxError as error:
+        return Finding("verilog", "bad", str(error))
+    if status != "passed":
+        return Finding("verilog", "bad", f"Icarus Verilog {version}: a right design is judged {status}")
+    return Finding("verilog", "ok", f"Icarus Verilog {version}")
 
 
 def tracking() -> Finding:

@@ -132,7 +132,6 @@ def generate_and_judge(
     from grpo_project.evaluation.evaluator import EvaluationOutOfMemory, Evaluator
     from grpo_project.evaluation.result import EvaluationResult
     from grpo_project.generation.generator import Generation, generation_mode
-    from grpo_project.problems.prompt import SYSTEM_PROMPT
     from grpo_project.verifier import Verifier
 
     started = time.perf_counter()
@@ -148,7 +147,7 @@ def generate_and_judge(
             seed=args.seed,
             batch_size=args.batch_size,
             max_new_tokens=args.max_new_tokens,
-            system_prompt=SYSTEM_PROMPT if args.system_prompt is None else args.system_prompt,
+            system_prompt=args.system_prompt,
         )
         judged = {(record.problem_id, record.sample) for records in batches.values() for record in records}
         kept = {key: Generation(**made) for key, made in saved.kept_completions().items() if key not in judged}

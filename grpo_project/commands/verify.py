@@ -43,6 +43,8 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         content: dict[str, Any] = {"id": self.problem.id, "status": self.status}
+        if self.problem.language != "python":
+            content["remarks"] = self.notes
         if not self.verdicts:
             nothing = {"passed": 0, "total": len(self.problem.tests), "weak": False, "cpu_s": 0.0, "wall_s": 0.0}
             return content | nothing

@@ -25,7 +25,6 @@ from grpo_project.evaluation.result import EvaluationResult, Metrics
 from grpo_project.evaluation.trainer_set import Available, available_problems
 from grpo_project.problems.identity import dataset_fingerprint
 from grpo_project.problems.problem import Problem
-from grpo_project.problems.prompt import SYSTEM_PROMPT
 from grpo_project.problems.selection import select_problems
 from grpo_project.record.evaluations import EvaluationStore
 from grpo_project.record.journal import Journal
@@ -84,7 +83,7 @@ class EnhancedInferenceCallback(TrainerCallback):
         batch_size: int = 64,
         max_new_tokens: int | None = None,
         ks: Sequence[int] | None = None,
-        system_prompt: str = SYSTEM_PROMPT,
+        system_prompt: str | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         journal: Journal | None = None,
         on_result: Callable[[EvaluationResult], None] | None = None,

@@ -18,7 +18,7 @@ from grpo_project.generation.generator import Generation, Generator
 from grpo_project.generation.probe import is_out_of_memory
 from grpo_project.generation.uniforms import completion_key
 from grpo_project.problems.problem import Problem
-from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_text
+from grpo_project.problems.prompt import prompt_text
 from grpo_project.record.evaluations import CompletionRecord
 from grpo_project.verifier.verdict import Job, Judge, Verdict
 
@@ -107,7 +107,7 @@ class Evaluator:
         seed: int = 0,
         batch_size: int = 64,
         max_new_tokens: int = 256,
-        system_prompt: str = SYSTEM_PROMPT,
+        system_prompt: str | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.problems = tuple(problems)

@@ -11,6 +11,7 @@ from typing import Any
 
 from grpo_project.problems.problem import (
     AssertTest,
+    Bench,
     BenchTest,
     CallTest,
     CaseTest,
@@ -21,6 +22,7 @@ from grpo_project.problems.problem import (
 )
 
 _DEFAULTS = {item.name: item.default for item in fields(Problem)}
+_BENCH_DEFAULTS = {item.name: item.default for item in fields(Bench)}
 _OPTIONAL = ("entry_point", "solution", "starter_code", "complexity", "language", "time_limit_s", "memory_limit_mb")
 
 

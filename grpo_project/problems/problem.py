@@ -12,6 +12,7 @@ LEVELS = ("foundation", "elementary", "intermediate", "advanced", "expert")
 MAX_COMPLEXITY = 10.0
 
 BUILTIN = "builtin"
+BUILTIN_VERILOG = "builtin:verilog"
 """The ``source`` of the problems that come with the package."""
 
 LANGUAGES = ("python", "verilog")
@@ -87,6 +88,8 @@ class Bench:
     reset: str | None = None
     reset_low: bool = False
     """The reset is active while it is 0."""
+    samples: int = 1000
+    """Random inputs, where there is no ``testbench``."""
 
 
 Test = CallTest | AssertTest | CheckTest | CaseTest | StdioTest | BenchTest

@@ -11,7 +11,11 @@ from typing import Any
 
 from grpo_project.problems.problem import Problem
 
-SYSTEM_PROMPT = "You are a careful Python programmer. Answer with one complete Python program in a ```python block."
+SYSTEM_PROMPTS = {
+    "python": "You are a careful Python programmer. Answer with one complete Python program in a ```python block.",
+    "verilog": "You are a careful hardware designer. Answer with one complete Verilog module in a ```verilog block.",
+}
+"""How to answer, by the problem's language: what a ``system_prompt`` of ``None`` stands for."""
 
 Message = dict[str, str]
 
@@ -20,18 +24,22 @@ def user_text(problem: Problem) -> str:
     """The problem as a person would put it: description, then starter code or the name of the function to write."""
     if problem.starter_code:
         return f"{problem.prompt}\n\n{problem.starter_code}"
+    if problem.language == "verilog" and problem.entry_point and problem.entry_point not in problem.prompt:
+        return f"{problem.prompt}\n\nName the module `{problem.entry_point}`."
     if problem.entry_point and problem.entry_point not in problem.prompt:
         return f"{problem.prompt}\n\nWrite a function named `{problem.entry_point}`."
     return problem.prompt
 
 
-def messages(problem: Problem, system_prompt: str = SYSTEM_PROMPT) -> list[Message]:
+def messages(problem: Problem, system_prompt: str | None = None) -> list[Message]:
     """The problem as a conversation. An empty ``system_prompt`` leaves the system message out."""
+    if system_prompt is None:
+        system_prompt = SYSTEM_PROMPTS[problem.language]
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return [*system, {"role": "user", "content": user_text(problem)}]
 
 
-def prompt_for(problem: Problem, tokenizer: Any, system_prompt: str = SYSTEM_PROMPT) -> list[Message] | str:
+def prompt_for(problem: Problem, tokenizer: Any, system_prompt: str | None = None) -> list[Message] | str:
     """What TRL's ``prompt`` column takes: messages for a tokenizer with a chat template, plain text otherwise."""
     if not has_chat_template(tokenizer):
         return f"{user_text(problem)}\n" if not problem.starter_code else user_text(problem)
@@ -39,7 +47,7 @@ def prompt_for(problem: Problem, tokenizer: Any, system_prompt: str = SYSTEM_PRO
     return conversation if accepts_system_role(tokenizer) else merge_system(conversation)
 
 
-def prompt_text(problem: Problem, tokenizer: Any, system_prompt: str = SYSTEM_PROMPT) -> str:
+def prompt_text(problem: Problem, tokenizer: Any, system_prompt: str | None = None) -> str:
     """The prompt as the text that the model sees, generation prompt included."""
     prompt = prompt_for(problem, tokenizer, system_prompt)
     if isinstance(prompt, str):

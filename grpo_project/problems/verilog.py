@@ -16,7 +16,7 @@ SAMPLE_GROUPS = 10
 """Tests of a problem without a bench: as many stretches of random inputs."""
 MAX_CASES = 100_000
 _FILE_LIMIT = 8 << 20
-FIELDS = frozenset(("testbench", "reference", "files", "module", "clock", "reset", "reset_low", "cases"))
+FIELDS = frozenset(("testbench", "reference", "files", "module", "clock", "reset", "reset_low", "samples", "cases"))
 """Fields that the native format has for Verilog beside the others; ``reference`` is ``solution``'s name there."""
 KINDS = ("output", "case", "samples")
 
@@ -98,12 +98,15 @@ def verilog_problem(row: dict[str, Any], values: dict[str, Any], sources: Source
         kind = bool if name == "reset_low" else str
         if row.get(name) is not None and not isinstance(row[name], kind):
             faults.add(name, f"is {json_type(row[name])}", "true or false" if kind is bool else "name an input")
+    samples = row.get("samples", 1000)
+    if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= MAX_CASES:
+        faults.add("samples", f"is {samples!r}", f"give a whole number from 1 to {MAX_CASES}")
     if testbench is None and reference is None:
         faults.add("testbench", "is missing, and so is reference", "give a bench, or a reference to be equivalent to")
     tests = _tests(row, testbench, faults)
     if len(faults) > before:
         return None
-    bench = Bench(testbench, files, row.get("clock"), row.get("reset"), bool(row.get("reset_low")))
+    bench = Bench(testbench, files, row.get("clock"), row.get("reset"), bool(row.get("reset_low")), samples)
     values.setdefault("time_limit_s", TIME_LIMIT_S)
     return Problem(tests=tests, entry_point=module, solution=reference, bench=bench, source=faults.source, **values)
 

@@ -17,6 +17,7 @@ from grpo_project import __version__
 from grpo_project.errors import CheckpointError, JournalError
 from grpo_project.record.durable import Reserve, write_atomically
 from grpo_project.record.secrets import redact
+from grpo_project.verifier.verilog.icarus import installed_version
 
 RUN_FILE = "run.json"
 SHAPE: dict[str, type] = {
@@ -196,6 +197,8 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
+    if (icarus := installed_version()) is not None:  # only Verilog problems need it
+        found["iverilog"] = icarus
     return found
 
 

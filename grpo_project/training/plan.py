@@ -14,9 +14,10 @@ from grpo_project.config import Configuration, embedded_model_path
 from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
 from grpo_project.curriculum.settings import curriculum_yaml
 from grpo_project.errors import ConfigError
+from grpo_project.problems.builtin.verilog import builtin_verilog_problems
 from grpo_project.problems.formats import load_problems
 from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
-from grpo_project.problems.problem import BUILTIN, Problem
+from grpo_project.problems.problem import BUILTIN, BUILTIN_VERILOG, Problem
 from grpo_project.problems.quickstart import builtin_problems
 from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_out
 from grpo_project.record.run_record import RUN_FILE, RunRecord
@@ -134,8 +135,8 @@ def load_sets(configuration: Configuration, record: RunRecord | None) -> tuple[P
         DataError: problems are faulty, or in both sets.
     """
     run = configuration.run
-    train = load_set(run.dataset_path, "train")
-    heldout = load_set(run.eval_dataset_path, "heldout")
+    train = load_set(run.dataset_path, "train", run.dataset_base_path)
+    heldout = load_set(run.eval_dataset_path, "heldout", run.dataset_base_path)
     split: Mapping[str, float] | None = None
     if record is not None:
         split = record.content["data"]["heldout"].get("split")
@@ -149,9 +150,12 @@ def load_sets(configuration: Configuration, record: RunRecord | None) -> tuple[P
     return train, heldout
 
 
-def load_set(path: str | None, split: str) -> ProblemSet:
-    """The problems of a file, or the embedded ones of ``split`` (``train`` or ``heldout``)."""
-    problems = tuple(load_problems(path)) if path else builtin_problems(split)
+def load_set(path: str | None, split: str, base_path: str | None = None) -> ProblemSet:
+    """The problems of a file (``builtin:verilog``: the built-in Verilog ones), or the embedded ones of ``split`` (``train`` or ``heldout``)."""
+    if path == BUILTIN_VERILOG:
+        problems = builtin_verilog_problems(split)
+    else:
+        problems = tuple(load_problems(path, base_path)) if path else builtin_problems(split)
     return ProblemSet(problems, path or BUILTIN, dataset_fingerprint(problems))
 
 

@@ -25,7 +25,7 @@ from grpo_project.durations import parse_duration
 from grpo_project.errors import ConfigError
 from grpo_project.evaluation.callback import EnhancedInferenceCallback
 from grpo_project.evaluation.result import EvaluationResult
-from grpo_project.problems.prompt import SYSTEM_PROMPT, prompt_for
+from grpo_project.problems.prompt import prompt_for
 from grpo_project.rewards import BY_NAME
 from grpo_project.tracking.sinks import SINKS
 from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, TimedSaveCallback
@@ -37,6 +37,7 @@ from grpo_project.training.progress import ProgressCallback
 from grpo_project.training.stop_request import StopRequest
 from grpo_project.training.trainer import CodeTrainer
 from grpo_project.verifier import Job, Verdict, Verifier
+from grpo_project.verifier.readiness import require_judgeable
 
 logger = logging.getLogger("grpo_project")
 
@@ -48,6 +49,8 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
     arguments = plan.configuration.run
     max_runtime_s = None if arguments.max_runtime is None else parse_duration(arguments.max_runtime)
     with StopRequest(arguments.preemption_grace_s, max_runtime_s) as stop:
+        if main_process and plan.earlier.record is None:
+            require_judgeable(verifier, (*plan.train.problems, *plan.heldout.problems))
         with nothing_left_behind(plan.output_dir):
             trainer, evaluation = build_trainer(plan, load_tokenizer(plan), verifier, stop)
         PartialState().wait_for_everyone()  # every rank has its plan and its trainer; now the run directory may change
@@ -91,7 +94,6 @@ def build_trainer(
     """
     configuration = plan.configuration
     arguments, grpo = configuration.run, configuration.grpo
-    system_prompt = SYSTEM_PROMPT if arguments.system_prompt is None else arguments.system_prompt
     evaluation = EnhancedInferenceCallback(
         arguments.eval_every_n_steps,
         arguments.max_eval_samples,
@@ -101,7 +103,7 @@ def build_trainer(
         batch_size=arguments.eval_batch_size,
         verifier=verifier,
         seed=grpo.seed,
-        system_prompt=system_prompt,
+        system_prompt=arguments.system_prompt,
         stop_requested=lambda: stop.pending,
     )
     grpo.model_init_kwargs = model_init_kwargs(configuration)
@@ -116,7 +118,7 @@ def build_trainer(
             peft_config=lora_config(configuration),
             callbacks=[evaluation],
             problem_source=plan.source,
-            render=lambda problem: prompt_for(problem, tokenizer, system_prompt),
+            render=lambda problem: prompt_for(problem, tokenizer, arguments.system_prompt),
             judge=FaultsAsVerdicts(verifier),
             reward=BY_NAME[arguments.reward],
             epoch_size=len(plan.train.problems),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grpo_project.errors import ConfigError
-from grpo_project.problems.problem import CallTest, Problem
+from grpo_project.problems.problem import Bench, BenchTest, CallTest, Problem
 from grpo_project.verifier.cage.isolation import LEVELS, RLIMITS
 from grpo_project.verifier.verdict import Job, Status
 from grpo_project.verifier.verifier import Verifier
@@ -72,3 +72,12 @@ def run_probes(verifier: Verifier) -> list[tuple[Probe, Status]]:
     """Every promise of the level in force, with what came out. Raises ``SandboxError`` or ``ConfigError``."""
     probes = [probe for probe in PROBES if probe.without_isolation or verifier.isolation != RLIMITS]
     return [(probe, verifier.verify(Job(_PROBLEM, f"```python\n{probe.program}\n```")).status) for probe in probes]
+
+
+def verilog_probe() -> Status:
+    """How a right Verilog design is judged here. Raises ``ConfigError`` where a tool is missing, ``SandboxError``."""
+    design = "module m(input a, input b, output q); assign q = a ^ b; endmodule"
+    tests = (BenchTest("samples", "1"),)
+    problem = Problem("selftest", "", tests, entry_point="m", solution=design, language="verilog", bench=Bench())
+    with Verifier(workers=1, cache=False) as verifier:
+        return verifier.verify(Job(problem, f"```verilog\n{design}\n```")).status

@@ -147,7 +147,8 @@ class Grader:
                 return self._all("wrong_format", f"the program does not define {self.entry_point}")
             case ["raised", list() as names, str() as text, int() as line]:
                 error = exception_of(names, text, line)
-                return self._all(status_of(error), f"loading the program: {told(error)}")
+                status = "syntax_error" if isinstance(error, SyntaxError) else status_of(error)
+                return self._all(status, f"loading the program: {told(error)}")
         return self._all("error", "the answer can't be read")
 
     def _all(self, status: str, message: str) -> list[Result]:

@@ -41,8 +41,6 @@ Method = Replay | Player | Nonce
 _SAMPLED = re.compile(r"\bstats1\.clocks\s*\+\+\s*;")
 """Where VerilogEval's benches compare."""
 _FITS = 60
-STEPS = 1000
-"""Random inputs of an equivalence test."""
 _CPU_FACTOR, _CPU_LEAST_S = 20.0, 1.0
 """A design gets so many times the reference's CPU time: an endless one is ended soon, a slow one is not."""
 
@@ -69,6 +67,7 @@ class Sources:
     clock: str | None = None
     reset: str | None = None
     reset_low: bool = False
+    samples: int = 1000
 
 
 def prepare(simulator: Simulator, spec: dict[str, Any], limits: Limits) -> Prepared:
@@ -90,7 +89,7 @@ def _sources(simulator: Simulator, spec: dict[str, Any], limits: Limits) -> Sour
         except Failed as failed:
             raise Unusable(f"the {what}: {failed.message}") from None
 
-    chosen = {name: spec[name] for name in ("clock", "reset", "reset_low")}
+    chosen = {name: spec[name] for name in ("clock", "reset", "reset_low", "samples")}
     reference, testbench = read(spec["reference"], "reference"), read(spec["testbench"], "bench")
     return Sources(spec["module"], spec["tests"], reference, testbench, files, **chosen)
 
@@ -129,7 +128,7 @@ class _Preparation:
             clock=sources.clock,
             reset=sources.reset,
             reset_low=sources.reset_low,
-            steps=STEPS,
+            steps=sources.samples,
             seed=sources.reference,
         )
         blank = Replay(interface, stimuli, [], sources.tests)

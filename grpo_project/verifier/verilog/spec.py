@@ -30,6 +30,7 @@ def content_of(problem: Problem, *, stop_early: bool = False) -> tuple[dict[str,
         "clock": bench.clock,
         "reset": bench.reset,
         "reset_low": bench.reset_low,
+        "samples": bench.samples,
         "tests": [(test.kind, test.name) for test in problem.tests if isinstance(test, BenchTest)],
         "limits": {
             "test_cpu_s": problem.time_limit_s,
