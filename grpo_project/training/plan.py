@@ -151,7 +151,10 @@ def load_sets(configuration: Configuration, record: RunRecord | None) -> tuple[P
 
 
 def load_set(path: str | None, split: str, base_path: str | None = None) -> ProblemSet:
-    """The problems of a file (``builtin:verilog``: the built-in Verilog ones), or the embedded ones of ``split`` (``train`` or ``heldout``)."""
+    """The problems of a file, or the embedded ones of ``split`` (``train`` or ``heldout``).
+
+    ``BUILTIN_VERILOG`` as a path names the built-in Verilog problems.
+    """
     if path == BUILTIN_VERILOG:
         problems = builtin_verilog_problems(split)
     else:
