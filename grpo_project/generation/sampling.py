@@ -197,20 +197,25 @@ class InverseCDF:
         self, logits: torch.Tensor, completions: torch.Tensor, token: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids, (rows, 1), of the ``token``-th tokens of ``completions`` (rows,) by ``logits`` (rows, V); entropies."""
-        logits = logits.float() if self._temperature == 1.0 else logits.float() / self._temperature
-        logps = torch.log_softmax(logits, dim=-1)
-        probabilities = logps.exp()
-        entropy = -torch.linalg.vecdot(probabilities, logps.clamp(min=-1e9))  # a word of no probability adds nothing
+        shifted = logits.float() / self._temperature
+        shifted -= shifted.amax(dim=-1, keepdim=True)
+        weights = shifted.exp()
+        cumulative, total = self._summed(weights)
+        # log Z - sum of p log(weight); a word of no probability adds nothing, and -inf times 0 is no number.
+        entropy = total[:, 0].log() - torch.linalg.vecdot(weights, shifted.clamp(min=-1e9)) / total[:, 0]
         if self._truncate:
-            probabilities = torch.softmax(self._truncate(None, logps), dim=-1)
-        cumulative = probabilities.cumsum(dim=-1, dtype=self._dtype)
-        total = cumulative[:, -1:].contiguous()
+            cumulative, total = self._summed(torch.softmax(self._truncate(None, shifted), dim=-1))
         wanted = self._number(token)[completions, None] * total
         chosen = torch.searchsorted(cumulative, wanted, right=True)  # never a word of probability 0
         chosen = torch.minimum(
             chosen, torch.searchsorted(cumulative, total)
         )  # should the product round up to the total
-        return chosen, entropy
+        return chosen, entropy.float()
+
+    def _summed(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cumulative sums, (rows, V), and their totals, (rows, 1)."""
+        cumulative = weights.cumsum(dim=-1, dtype=self._dtype)
+        return cumulative, cumulative[:, -1:].contiguous()
 
     def _number(self, token: int) -> torch.Tensor:
         if token % self.BLOCK == 0:
