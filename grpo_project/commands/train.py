@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -39,6 +40,7 @@ def _train(argv: Sequence[str]) -> int:
         print_curriculum(configuration)
         return 0
 
+    fitted = fit_to_processes(configuration)
     from grpo_project.reports.summary import run_summary
     from grpo_project.training.plan import make_plan
     from grpo_project.verifier import Verifier
@@ -55,6 +57,8 @@ def _train(argv: Sequence[str]) -> int:
             console.print(f"{plan.output_dir}: this run is finished (step {plan.earlier.finished_at}); nothing to do.")
         else:
             announce(plan, verifier.isolation, console)
+            if fitted:
+                console.print(f"[yellow]note:[/] {fitted}", highlight=False)
             # TRL and what belongs to it load in seconds; everything that could be refused was refused before.
             from grpo_project.training.run import train
 
@@ -64,6 +68,30 @@ def _train(argv: Sequence[str]) -> int:
     console.print()
     console.print(run_summary(plan.output_dir))
     return 0
+
+
+def fit_to_processes(configuration: Configuration) -> str:
+    """Spread the batch of a run that was started on another number of processes over those at hand; says how.
+
+    Raises:
+        ConfigError: they can't share it evenly.
+    """
+    from grpo_project.record.run_record import RunRecord
+    from grpo_project.training.elastic import apply, fitted, recorded_layout
+
+    grpo = configuration.grpo
+    record = None if configuration.run.overwrite_output_dir else RunRecord.read(Path(grpo.output_dir))
+    before = record.attempts[-1].get("world_size") if record is not None and record.attempts else None
+    if record is None or before is None or before == grpo.world_size:
+        return ""
+    layout = fitted(
+        recorded_layout(record.content["config"], before), grpo.world_size, grpo.per_device_train_batch_size
+    )
+    apply(layout, grpo)
+    return (
+        f"{layout.world} processes instead of {before}: {layout.per_device} completions on each at once, "
+        f"{layout.accumulation} times a step, so that a step is still of {layout.optimizer_batch}"
+    )
 
 
 def announce(plan: RunPlan, isolation: str, console: Console) -> None:

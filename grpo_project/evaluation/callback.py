@@ -61,8 +61,8 @@ class EnhancedInferenceCallback(TrainerCallback):
         tokenizer: default: the trainer's ``processing_class``.
         journal: the run's journal, on the main process.
         on_result: called with each evaluation, on every rank.
-        stop_requested: asked at each generated token (in a single process); True abandons the evaluation, so that a
-            pre-empted run can save its checkpoint in time. The resumed run makes it before its first step.
+        stop_requested: asked at each generated token (unless the weights are sharded); True abandons the evaluation, so
+            that a pre-empted run can save its checkpoint in time. The resumed run makes it before its first step.
 
     Raises:
         ConfigError: arguments that contradict each other; in ``on_train_begin`` also problems or a tokenizer that
@@ -254,7 +254,7 @@ class EnhancedInferenceCallback(TrainerCallback):
             or getattr(args, "max_completion_length", None)
             or DEFAULT_MAX_NEW_TOKENS,
             system_prompt=self.system_prompt,
-            should_stop=self.stop_requested if args.world_size == 1 else None,
+            should_stop=None if is_sharded() else self.stop_requested,
         )
         if state.is_world_process_zero:
             attempt = self.journal.attempt if self.journal else None

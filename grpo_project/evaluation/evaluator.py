@@ -90,7 +90,7 @@ class Evaluator:
             batch that it had reached.
         batch_size: B at most, on each rank.
         max_new_tokens: length limit of a completion.
-        should_stop: asked at each token; True abandons the evaluation. Not for several ranks, which would not agree.
+        should_stop: asked at each token; True abandons the evaluation. Not where ranks generate in lockstep.
 
     Raises:
         ConfigError: several greedy completions, or a number out of its range.

@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType, gather_object
 from accelerate.utils.memory import clear_device_cache
 
 from grpo_project.errors import InfrastructureError
-from grpo_project.evaluation.evaluator import Batches, EvaluationOutOfMemory, Evaluator, in_order
+from grpo_project.evaluation.evaluator import Batches, EvaluationAbandoned, EvaluationOutOfMemory, Evaluator, in_order
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.generation.generator import generation_mode
 
@@ -59,6 +59,7 @@ class Share:
     batches: Batches = field(default_factory=Batches)
     out_of_memory: str = ""
     failure: str = ""
+    abandoned: bool = False
 
 
 def evaluate_on_all_ranks(
@@ -78,6 +79,7 @@ def evaluate_on_all_ranks(
         EvaluationOutOfMemory: on every rank, if a batch was too large on any; where the weights are sharded, on that
             rank alone, which ends the training: the others wait in the midst of a forward pass that it can't join.
         InfrastructureError: on every rank, if any rank's judge failed.
+        EvaluationAbandoned: on every rank, if any rank was to stop.
     """
     started = time.perf_counter()
     ranks = PartialState()
@@ -94,9 +96,13 @@ def evaluate_on_all_ranks(
         share.out_of_memory = str(error)
     except InfrastructureError as error:  # the other ranks wait for this one in `gather_object`
         share.failure = f"{type(error).__name__}: {error}"
+    except EvaluationAbandoned:
+        share.abandoned = True
     if share.out_of_memory:
         clear_device_cache(garbage_collection=True)
     shares: list[Share] = gather_object([share])
+    if any(one.abandoned for one in shares):
+        raise EvaluationAbandoned
     for one in shares:
         if one.failure:
             raise InfrastructureError(one.failure)

@@ -9,6 +9,7 @@ A row whose advantage is 0 has no part in the gradient of the policy: it can be 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,6 +47,21 @@ def put(batch: Batch, rows: torch.Tensor, others: Batch, pad_token_id: int) -> B
             value, other = (_widen(tensor, width, fill, name in PADDED_ON_THE_LEFT) for tensor in (value, other))
         merged[name] = value.index_copy(0, rows, other)
     return merged
+
+
+def concatenate(batches: Sequence[Batch], pad_token_id: int) -> Batch:
+    """The rows of all, in order, padded to the widest; what has no rows is that of the first."""
+    joined = dict(batches[0])
+    for name, value in joined.items():
+        if not isinstance(value, torch.Tensor) or value.dim() == 0:
+            continue
+        values = [batch[name] for batch in batches]
+        if value.dim() == 2:
+            width = max(one.size(1) for one in values)
+            fill = pad_token_id if name.endswith("_ids") else 0
+            values = [_widen(one, width, fill, name in PADDED_ON_THE_LEFT) for one in values]
+        joined[name] = torch.cat(values)
+    return joined
 
 
 def _widen(tensor: torch.Tensor, width: int, fill: int, on_the_left: bool) -> torch.Tensor:

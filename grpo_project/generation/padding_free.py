@@ -41,6 +41,7 @@ class PaddingFreeBatches(GRPOTrainer):
     sampler: Choice
     _keys: Sequence[int] | None = None
     _on_completion: Callable[[int, list[int]], None] | None = None
+    _should_stop: Callable[[], bool] | None = None
     _sampled_entropy: torch.Tensor | None = None
     """Of the completions just sampled; ``_generate_and_score_completions`` puts it into their batch."""
 
@@ -52,18 +53,24 @@ class PaddingFreeBatches(GRPOTrainer):
         )
 
     @contextmanager
-    def generating(self, keys: Sequence[int], on_completion: Callable[[int, list[int]], None]) -> Iterator[None]:
+    def generating(
+        self,
+        keys: Sequence[int],
+        on_completion: Callable[[int, list[int]], None],
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[None]:
         """What TRL's call to generate within it is about, which hands nothing of ours through.
 
         Args:
             keys: of this rank's B completions (``uniforms.completion_key``).
             on_completion: called as ``(row, ids)`` when one has ended, while others are still being sampled.
+            should_stop: asked at each token; all completions end where they are, for whoever throws them away.
         """
-        self._keys, self._on_completion = keys, on_completion
+        self._keys, self._on_completion, self._should_stop = keys, on_completion, should_stop
         try:
             yield
         finally:
-            self._keys, self._on_completion = None, None
+            self._keys, self._on_completion, self._should_stop = None, None, None
 
     def _choose_way(self) -> Choice:
         if not self.padding_free:

@@ -37,6 +37,8 @@ EVALUATION = (
     *("eval_dataset_path", "eval_split", "eval_every_n_steps", "max_eval_samples"),
     *("eval_temperature", "eval_num_samples", "eval_batch_size"),
 )
+SHARES = ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation")
+"""How the global batch is shared out: another number of processes changes it, and not the course (``elastic``)."""
 CONTENT = {
     "curriculum": "the curriculum's settings",
     "heldout": "the held-out problems",
@@ -203,6 +205,8 @@ def changed_flags(recorded: dict[str, Any], current: dict[str, Any]) -> dict[str
     """
     learns_from_evaluations = current["run"]["enable_curriculum"]
     harmless = (*HARMLESS, *MORE_STEPS, *(() if learns_from_evaluations else EVALUATION))
+    if _global_batches(recorded) == _global_batches(current):
+        harmless += SHARES
     changes = {}
     for group in ("run", "grpo", "model"):
         for name, now in current[group].items():
@@ -210,6 +214,15 @@ def changed_flags(recorded: dict[str, Any], current: dict[str, Any]) -> dict[str
             if before != now and not any(fnmatch.fnmatch(name, pattern) for pattern in harmless):
                 changes[name] = (before, now)
     return changes
+
+
+def _global_batches(config: dict[str, Any]) -> tuple[int, int] | None:
+    """Completions of all ranks in a generation and in an optimizer step."""
+    grpo = config.get("grpo", {})
+    if not all(grpo.get(name) for name in (*SHARES, "generation_batch_size")):
+        return None
+    generated = grpo["generation_batch_size"]
+    return generated, generated * grpo["gradient_accumulation_steps"] // grpo["steps_per_generation"]
 
 
 def require_same_course(recorded: dict[str, Any], current: dict[str, Any], allow: bool) -> list[str]:

@@ -7,6 +7,8 @@ synced reference model. Prompts need no loader state: they are drawn from ``Prob
 
 from __future__ import annotations
 
+import dataclasses
+import glob
 import os
 from typing import Any
 
@@ -18,6 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from trl import GRPOTrainer
 
 from grpo_project.errors import CheckpointError
+from grpo_project.training.elastic import Layout, redistributed
 from grpo_project.training.upstream import AwaitedCalls, check_hooks
 
 STATE_FILE = "grpo_state_{rank}.pt"
@@ -92,6 +95,7 @@ class ExactState(GRPOTrainer):
         at_boundary = self._step % generate_every == 0
         state: dict[str, Any] = {
             "step": self._step,
+            "layout": dataclasses.asdict(Layout.of(self.args)),
             "buffered_inputs": None if at_boundary else self._buffered_inputs,
             "metrics": {m: {k: list(v) for k, v in d.items()} for m, d in self._metrics.items()},
             "loss": self._tr_loss.detach().cpu().clone(),
@@ -106,7 +110,7 @@ class ExactState(GRPOTrainer):
                 if name != "images"
             },
         }
-        if self.args.sync_ref_model and self.ref_model is not None:
+        if self.args.sync_ref_model and self.ref_model is not None and self.args.process_index == 0:  # alike on all
             state["ref_model"] = self.accelerator.unwrap_model(self.ref_model).state_dict()
         return state
 
@@ -140,7 +144,7 @@ class ExactState(GRPOTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        torch.save(self.exact_state(), self._exact_state_file(output_dir))
+        torch.save(self.exact_state(), self._exact_state_file(output_dir, self.args.process_index))
 
     def _init_training_state(
         self, max_steps: int, steps_per_epoch: int, epochs: float, resume_from_checkpoint: str | None, trial: Any
@@ -163,12 +167,23 @@ class ExactState(GRPOTrainer):
             self._restored = True
 
     def _read_exact_state(self, checkpoint: str) -> dict[str, Any]:
-        file = self._exact_state_file(checkpoint)
-        if not os.path.isfile(file):
-            rank, world = self.args.process_index, self.args.world_size
-            raise CheckpointError(f"{file} is missing: rank {rank} of {world} can't go on exactly from {checkpoint}")
-        # Onto the CPU: under torchrun without a GPU the device is "cpu:0", which torch.load refuses.
-        return torch.load(file, map_location="cpu", weights_only=True)
+        """This rank's state; that of another number of ranks is shared out anew."""
+        saved_by = len(glob.glob(os.path.join(glob.escape(checkpoint), STATE_FILE.format(rank="*"))))
+        rank, world = self.args.process_index, self.args.world_size
+        if saved_by == 0:
+            raise CheckpointError(f"{checkpoint} has no {STATE_FILE.format(rank=0)}: nothing can go on exactly from it")
+        if saved_by != world:
+            states = [_load(self._exact_state_file(checkpoint, rank=other)) for other in range(saved_by)]
+            return redistributed(states, Layout.of(self.args), rank, self._tokenizer.pad_token_id)
+        state = _load(self._exact_state_file(checkpoint, rank))
+        if rank > 0 and self.args.sync_ref_model and self.ref_model is not None:
+            state["ref_model"] = _load(self._exact_state_file(checkpoint, rank=0))["ref_model"]
+        return state
 
-    def _exact_state_file(self, folder: str) -> str:
-        return os.path.join(folder, STATE_FILE.format(rank=self.args.process_index))
+    def _exact_state_file(self, folder: str, rank: int) -> str:
+        return os.path.join(folder, STATE_FILE.format(rank=rank))
+
+
+def _load(file: str) -> dict[str, Any]:
+    # Onto the CPU: under torchrun without a GPU the device is "cpu:0", which torch.load refuses.
+    return torch.load(file, map_location="cpu", weights_only=True)

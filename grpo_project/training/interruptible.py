@@ -32,7 +32,11 @@ class StopNow(BaseException):
 
 
 class Interruptible(ExactState):
-    """Stops within a step in a single process; several ranks stop together at the end of a step."""
+    """Stops within a step.
+
+    Several ranks leave together, where all of them come by: before and after judging, and before each micro-batch.
+    Sampling and waiting for verdicts end earlier on a rank that wants to stop.
+    """
 
     stop_request: StopRequest | None = None
     step_end_incomplete: Callable[[], bool] = staticmethod(lambda: False)
@@ -46,13 +50,29 @@ class Interruptible(ExactState):
         super().__init__(*args, **kwargs)
         self.add_callback(_EpochEnds(self))
 
+    @property
+    def stop_wanted(self) -> bool:
+        """Whether a stop is asked of this rank, and the step's beginning can still be gone back to."""
+        return self._before_step is not None and self.stop_request is not None and self.stop_request.pending
+
     def check_stop(self) -> None:
-        """Raise ``StopNow`` if a stop is wanted and this moment allows it."""
-        if self._before_step is not None and self.stop_request is not None and self.stop_request.pending:
+        """Raise ``StopNow`` if a stop is wanted of this rank and this moment allows it."""
+        if self.stop_wanted:
             raise StopNow
 
+    def agree_on_stop(self) -> None:
+        """Raise ``StopNow`` on every rank if any of them wants to stop. All of them have to call it."""
+        if self.args.world_size == 1:
+            self.check_stop()
+        elif self.stop_request is not None:
+            wanted = torch.tensor([float(self.stop_wanted)], device=self.accelerator.device)
+            if self.accelerator.reduce(wanted).item() > 0:
+                raise StopNow
+
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        hook = self.model.register_forward_pre_hook(lambda *_: self.check_stop())
+        # Each token is a forward pass. Several ranks can't leave alone from the midst of one.
+        alone = self.args.world_size == 1
+        hook = self.model.register_forward_pre_hook(lambda *_: self.check_stop() if alone else None)
         self.interrupted = False
         try:
             output = super().train(*args, **kwargs)
@@ -62,20 +82,22 @@ class Interruptible(ExactState):
             self.interrupted = True
             return self._save_and_leave()
         except InfrastructureError:  # what was trained until then is kept, if it can be
-            if self._before_step is not None:
+            if alone and self._before_step is not None:
                 self._save_and_leave()
             raise
         finally:
             hook.remove()
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.stop_request is not None and self.args.world_size == 1 and self._before_step is None:
+        if self.stop_request is not None and self._before_step is None:
             self._before_step = _Beginning(
                 random_states(),
                 self.own_state(),
                 {n: _snapshot(p) for n, p in self.components.items()},
                 self._counters(),
             )
+        if self.args.world_size > 1:
+            self.agree_on_stop()
         loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:  # the optimizer comes next: from here on the step is finished first
             self._before_step = None

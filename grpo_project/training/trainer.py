@@ -13,7 +13,7 @@ Letters: B completions of this rank in a generation batch, W ranks, G completion
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ from grpo_project.generation.uniforms import completion_key
 from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
 from grpo_project.training.atomic_save import AtomicSave
-from grpo_project.training.interruptible import Interruptible
+from grpo_project.training.interruptible import Interruptible, StopNow
 from grpo_project.training.rollout import (
     FaultCounter,
     Rollout,
@@ -139,9 +139,14 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         def judged(
             completions: list[Any], completion_ids: list[list[int]], batch: list[RolloutBatch], **_: Any
         ) -> list[float | None]:
+            self.agree_on_stop()  # after generation, which a rank that wants to stop has cut short
             # Unpadded ids, as generated: a padding token that is an end token too can't hide that a row was cut off.
             truncated = [not ids or ids[-1] not in self.eos_token_ids for ids in completion_ids]
-            return batch[0].score([completion_text(completion) for completion in completions], truncated)
+            rewards: list[float | None] = []
+            with suppress(*(() if self.args.world_size == 1 else (StopNow,))):
+                rewards = batch[0].score([completion_text(completion) for completion in completions], truncated)
+            self.agree_on_stop()
+            return rewards
 
         judged.__name__ = self.reward.__name__  # TRL's name for its metrics: rewards/<name>/mean
         return judged
@@ -162,7 +167,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         def begin(row: int, ids: list[int]) -> None:
             rollout_batch.begin(row, self._tokenizer.decode(ids, skip_special_tokens=True))
 
-        with self.generating(keys, begin):
+        with self.generating(keys, begin, lambda: self.stop_wanted):
             batch = super()._generate_and_score_completions(rollout_batch.rows())
         summaries = gather_object(rollout_batch.summaries())
         self._metrics["train"]["verifier/infrastructure_rate"].append(self.faults.count(summaries))
