@@ -80,13 +80,14 @@ def fit_to_processes(configuration: Configuration) -> str:
     from grpo_project.training.elastic import apply, fitted, recorded_layout
 
     grpo = configuration.grpo
-    record = None if configuration.run.overwrite_output_dir else RunRecord.read(Path(grpo.output_dir))
-    before = record.attempts[-1].get("world_size") if record is not None and record.attempts else None
-    if record is None or before is None or before == grpo.world_size:
+    output_dir = Path(grpo.output_dir)
+    anew = configuration.run.overwrite_output_dir or not output_dir.is_dir()
+    record = None if anew else RunRecord.read(output_dir)
+    if record is None or all(start.get("world_size") == grpo.world_size for start in record.attempts):
         return ""
-    layout = fitted(
-        recorded_layout(record.content["config"], before), grpo.world_size, grpo.per_device_train_batch_size
-    )
+    before = record.attempts[-1]["world_size"]
+    recorded = recorded_layout(record.content["config"], before)
+    layout = fitted(recorded, grpo.world_size, grpo.per_device_train_batch_size)
     apply(layout, grpo)
     return (
         f"{layout.world} processes instead of {before}: {layout.per_device} completions on each at once, "

@@ -15,9 +15,11 @@ import pytest
 from chaos import differences
 from safetensors.numpy import load_file
 
+from grpo_project.config import embedded_model_path
 from grpo_project.record.run_directory import Run
 from grpo_project.record.samples import read_samples
 
+FILE = "model.safetensors"
 FLAGS = [
     *("--per_device_train_batch_size", "4", "--num_generations", "4", "--max_completion_length", "12"),
     *("--steps_per_generation", "2", "--max_steps", "5", "--save_steps", "3", "--eval_every_n_steps", "2"),
@@ -114,9 +116,13 @@ def test_one_process_then_two_then_one(tmp_path: Path) -> None:
     steps = [[(row["step"], row["kind"]) for row in Run.open(tmp_path / n).metrics()] for n in ("alone", "many")]
     assert steps[0] == steps[1]
     assert {row["attempt"] for row in Run.open(tmp_path / "many").metrics("train")} == {0, 1, 2}
-    mine, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("many", "alone"))
-    for name, weights in theirs.items():
-        assert abs(weights - mine[name]).max() < 1e-4, name
+    # Adam turns the rounding of a gradient near 0 into a step: few weights differ, by little of the way they went.
+    start, mine, theirs = map(
+        load_file, (embedded_model_path() / FILE, tmp_path / "many" / FILE, tmp_path / "alone" / FILE)
+    )
+    way = sum(((theirs[name] - weights) ** 2).sum() for name, weights in start.items())
+    apart = sum(((theirs[name] - mine[name]) ** 2).sum() for name in start)
+    assert way > 0 and apart < 1e-2 * way
 
 
 @pytest.mark.timeout(300)
