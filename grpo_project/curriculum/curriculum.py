@@ -134,10 +134,9 @@ class Curriculum:
         """Take in an evaluation of ``n`` held-out problems and decide.
 
         ``by_level`` gives ``(pass rate, problems)`` for each level; ``by_problem`` gives each problem's pass rate,
-        which stages that select by complexity or tags need. An evaluation that knows of no stage's problems is all
-        that the threshold gate has for the current stage; the confident gate then goes by rollouts. A ``pass_rate``
-        of None is an evaluation that failed to measure. Built-in problems are evidence for no stage, unless training
-        has some too.
+        which stages that select by complexity or tags need. Where an evaluation knows of no stage's problems, the gate
+        goes by rollouts. A ``pass_rate`` of None is an evaluation that failed to measure. Built-in problems are
+        evidence for no stage, unless training has some too.
         """
         self._evaluations += 1
         results = None if by_problem is None else list(by_problem)
@@ -148,7 +147,7 @@ class Curriculum:
             return self._progress.after_review(step)
         found = {} if pass_rate is None else rates_by_stage(self.stages, pass_rate, n, by_level or {}, results)
         if pass_rate is not None and all(self.stages[index].threshold is None for index in found):
-            self._gate.add_unlabelled_evaluation(self._progress.current, pass_rate, n)
+            self._gate.add_foreign_evaluation()
             found = {self._progress.current: (pass_rate, n)}
         else:
             self._gate.add_evaluation(found)
@@ -204,7 +203,7 @@ class Curriculum:
                 found["curriculum/evidence_lower"], found["curriculum/evidence_upper"] = last.interval
         found |= {f"curriculum/share/{level}": share for level, share in self._batch_levels.items()}
         known = {name: value for name, value in found.items() if value is not None}
-        return known | self._sampler.metrics(self._progress.current) | self._gate.metrics()
+        return known | self._sampler.metrics(self._progress.current)
 
     def explain(self) -> str:
         """Why training is in this stage, in a sentence or two."""
@@ -300,8 +299,8 @@ class Curriculum:
     # Inside
 
     def _names(self) -> list[str]:
-        """What must be the same for a state to fit."""
-        return [self.settings.gate, self.settings.sampler, *(stage.name for stage in self.stages)]
+        """What must be the same for a state to fit. (The first is the gate's: version 0.1.0 had two.)"""
+        return ["confident", self.settings.sampler, *(stage.name for stage in self.stages)]
 
     def _index(self, result: GroupResult) -> int:
         if result.problem_id not in self._index_of:

@@ -1,4 +1,4 @@
-"""Gates: whether the evidence on a stage is enough to leave it.
+"""The gate: whether the evidence on a stage is enough to leave it.
 
 Evidence on a stage comes from rollouts (probes only: groups of problems that were drawn uniformly from the stage, see
 ``sampler``) and from the evaluations' problems of that stage, also before the stage is the current one.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -25,101 +25,9 @@ class Measure:
 
     rate: float | None = None
     interval: tuple[float, float] | None = None
-    """Lower and upper confidence bound; ``None`` from a gate that has none."""
+    """Lower and upper confidence bound."""
     count: float = 0
-    """Groups and evaluated problems behind the rate (threshold gate: evaluations)."""
-
-
-class Gate(Protocol):
-    """Collects evidence on every stage, by the stage's index, and judges one."""
-
-    uses_rollouts: bool
-    """Whether a stage can be left between evaluations, on rollouts."""
-
-    def add_rollout(self, index: int, pass_rate: float) -> None:
-        """The mean pass rate of one group whose problem was drawn uniformly from the stage."""
-
-    def add_evaluation(self, by_stage: Mapping[int, tuple[float, int]]) -> None:
-        """One evaluation: the mean pass rate and number of the held-out problems of each stage that has some."""
-
-    def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
-        """The mean pass rate of ``n`` held-out problems of no stage, while stage ``index`` is trained."""
-
-    def add_foreign_evaluation(self) -> None:
-        """An evaluation of problems that are of another kind than those trained on."""
-
-    def missing(self, index: int, stage: Stage, threshold: float) -> str:
-        """What is missing to leave the stage, in words; empty if nothing is. Cheap enough for every step."""
-
-    def measure(self, index: int, stage: Stage) -> Measure: ...
-
-    def has_fallen(self, index: int, stage: Stage, below: float) -> bool:
-        """Whether the pass rate of a stage that was left is below ``below`` since, by the gate's measure of sure."""
-
-    def moved(self, before: int, after: int) -> None:
-        """Training has gone from one stage to another."""
-
-    def metrics(self) -> dict[str, float]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class ThresholdGate:
-    """The guide's gate: the mean of the stage's last W evaluations, after at least M of them since it was entered.
-
-    It knows nothing of chance: with few evaluation problems it advances by luck.
-    """
-
-    default_min_evaluations = 3
-    uses_rollouts = False
-
-    def __init__(self, n_stages: int) -> None:
-        self._evaluations: list[list[float]] = [[] for _ in range(n_stages)]
-
-    def add_rollout(self, index: int, pass_rate: float) -> None:
-        """Rollouts are no evidence here."""
-
-    def add_evaluation(self, by_stage: Mapping[int, tuple[float, int]]) -> None:
-        for index, (rate, _) in by_stage.items():
-            self._evaluations[index].append(rate)
-
-    def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
-        self._evaluations[index].append(pass_rate)  # all there is to go by
-
-    def add_foreign_evaluation(self) -> None:
-        pass
-
-    def missing(self, index: int, stage: Stage, threshold: float) -> str:
-        needed = self.default_min_evaluations if stage.min_evaluations is None else stage.min_evaluations
-        lacking = max(needed, 1) - len(self._evaluations[index])
-        if lacking > 0:
-            return f"{lacking} more evaluation(s) of the stage (at least {max(needed, 1)})"
-        rate = self.measure(index, stage).rate
-        if rate is None or rate < threshold:
-            return f"a mean of {threshold:.2f} over the last {stage.window} evaluations"
-        return ""
-
-    def measure(self, index: int, stage: Stage) -> Measure:
-        recent = self._evaluations[index][-stage.window :]
-        return Measure(sum(recent) / len(recent), None, len(recent)) if recent else Measure()
-
-    def has_fallen(self, index: int, stage: Stage, below: float) -> bool:
-        recent = self._evaluations[index][-stage.window :]
-        return len(recent) == stage.window and sum(recent) / len(recent) < below
-
-    def moved(self, before: int, after: int) -> None:
-        self._evaluations[after].clear()  # what counts is measured while the stage is trained
-
-    def metrics(self) -> dict[str, float]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"evaluations": [list(seen) for seen in self._evaluations]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._evaluations = [list(seen) for seen in state["evaluations"]]
+    """Groups and evaluated problems behind the rate."""
 
 
 @dataclass
@@ -153,8 +61,10 @@ class _Evidence:
             self.bets = [replace(b, position=b.position - surplus) for b in self.bets if b.position >= surplus]
 
 
-class ConfidentGate:
-    """Advances when the lower confidence bound of the pooled evidence is above the threshold.
+class Gate:
+    """Collects evidence on every stage, by the stage's index, and judges one.
+
+    It lets training go on when the lower confidence bound of the pooled evidence is above the threshold.
 
     A stage whose pass rate never exceeds its threshold, on uniformly drawn training problems and on the problems that
     the held-out ones were chosen from, is left with probability ``alpha`` at most over the whole run, however long it
@@ -162,8 +72,6 @@ class ConfidentGate:
     evaluation. If the newest evaluation's problems alone refute the threshold (exact binomial test at ``alpha``), they
     have the last word: the rollouts then show memory.
     """
-
-    uses_rollouts = True
 
     def __init__(self, n_stages: int, alpha: float = 0.05, memory: int = 512, default_min_evaluations: int = 1) -> None:
         self.alpha = alpha
@@ -173,6 +81,7 @@ class ConfidentGate:
         self._evidence = [_Evidence(bets=[Bet(0, 1)]) for _ in range(n_stages)]
 
     def add_rollout(self, index: int, pass_rate: float) -> None:
+        """The mean pass rate of one group whose problem was drawn uniformly from the stage."""
         evidence = self._evidence[index]
         evidence.values.append(pass_rate)
         newest = evidence.bets[-1].position if evidence.bets else 0
@@ -181,6 +90,7 @@ class ConfidentGate:
         evidence.drop_oldest(self.memory)
 
     def add_evaluation(self, by_stage: Mapping[int, tuple[float, int]]) -> None:
+        """One evaluation: the mean pass rate and number of the held-out problems of each stage that has some."""
         ordinal = self._next_ordinal()
         for index, evidence in enumerate(self._evidence):
             if index in by_stage:
@@ -191,11 +101,8 @@ class ConfidentGate:
             else:
                 evidence.start_bet(ordinal)
 
-    def add_unlabelled_evaluation(self, index: int, pass_rate: float, n: int) -> None:
-        """It says nothing about the pass rate of any stage; the rollouts decide."""
-        self.add_foreign_evaluation()
-
     def add_foreign_evaluation(self) -> None:
+        """An evaluation that says nothing about the pass rate of any stage; the rollouts decide."""
         self.add_evaluation({})
         for evidence in self._evidence:
             evidence.evaluations += 1
@@ -205,6 +112,7 @@ class ConfidentGate:
         return self._ordinal
 
     def missing(self, index: int, stage: Stage, threshold: float) -> str:
+        """What is missing to leave the stage, in words; empty if nothing is. Cheap enough for every step."""
         evidence = self._evidence[index]
         needed = self.default_min_evaluations if stage.min_evaluations is None else stage.min_evaluations
         if evidence.evaluations < needed:
@@ -215,26 +123,25 @@ class ConfidentGate:
             return f"agreement of the held-out problems: they alone are surely below {threshold:.2f}, so this is memory"
         return ""
 
-    def measure(self, index: int, stage: Stage) -> Measure:
+    def measure(self, index: int) -> Measure:
         evidence = self._evidence[index]
         bounds = confidence_bounds(np.array(evidence.values), evidence.bets, self.alpha)
         return Measure(bounds.mean, (bounds.lower, bounds.upper), bounds.count) if bounds else Measure()
 
-    def has_fallen(self, index: int, stage: Stage, below: float) -> bool:
+    def has_fallen(self, index: int, below: float) -> bool:
+        """Whether the pass rate of a stage that was left is surely below ``below`` since."""
         evidence = self._evidence[index]
         since = [bet.against() for bet in evidence.bets if bet.ordinal >= evidence.left_as]
         return refutes(1.0 - np.array(evidence.values), since, self.alpha, 1.0 - below)
 
     def moved(self, before: int, after: int) -> None:
+        """Training has gone from one stage to another."""
         ordinal = self._next_ordinal()
         if after < before:  # to be left again, it must be learnt again
             self._evidence[after] = _Evidence(bets=[Bet(0, ordinal)])
         else:  # a fall is what happens from now on, not how weak it was at the beginning
             self._evidence[before].start_bet(ordinal)
             self._evidence[before].left_as = self._evidence[before].bets[-1].ordinal
-
-    def metrics(self) -> dict[str, float]:
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         stages = [

@@ -36,9 +36,9 @@ class Decision:
     evidence: float | None
     """The pass rate that the gate looked at, 0 to 1."""
     interval: tuple[float, float] | None
-    """Its confidence bounds; ``None`` for gates without any, and where there is no evidence."""
+    """Its confidence bounds; ``None`` where there is no evidence."""
     count: float
-    """Groups and evaluated problems behind it (threshold gate: evaluations)."""
+    """Groups and evaluated problems behind it."""
     threshold: float | None
     reason: str
     """One sentence."""
@@ -171,7 +171,7 @@ class Progress:
 
     def after_rollouts(self, step: int) -> Decision | None:
         """Decide between evaluations. None: nothing changes."""
-        return self._leave(step, self._missing() if self._gate.uses_rollouts else "an evaluation")
+        return self._leave(step, self._missing())
 
     def after_evaluation(self, step: int, rate: float | None) -> Decision:
         """Decide after an evaluation that measured ``rate`` on the stage's problems (None: it had none of them)."""
@@ -181,14 +181,14 @@ class Progress:
 
     def after_review(self, step: int) -> Decision:
         """Decide on rollouts alone, where there are no evaluations."""
-        return self.after_evaluation(step, self._gate.measure(self.current, self.stage).rate)
+        return self.after_evaluation(step, self._gate.measure(self.current).rate)
 
     def explain(self) -> str:
         """Why training is in this stage."""
         place = f"Stage {self.stage.name} ({self.current + 1} of {len(self.stages)}) since step {self.entered_at}"
         if self.is_final:
             return f"{place}: the last one, training stays here.{describe_unsorted(self._pools.unsorted)}"
-        measure = self._gate.measure(self.current, self.stage)
+        measure = self._gate.measure(self.current)
         missing = self._missing() or "nothing, the next batch decides"
         evidence = describe_evidence(measure.rate, measure.interval, measure.count)
         asked = f"{place}: {evidence}, threshold {self.threshold:.2f}; missing to advance: {missing}."
@@ -273,7 +273,7 @@ class Progress:
         return decision
 
     def _decision(self, action: Action, step: int, target: int, reason: str, missing: str, cause: str) -> Decision:
-        measure = self._gate.measure(self.current, self.stage)
+        measure = self._gate.measure(self.current)
         return Decision(
             action=action,
             step=step,
@@ -291,7 +291,7 @@ class Progress:
 
     def _has_fallen(self, index: int) -> bool:
         below = self._threshold_of(index) - self.settings.hysteresis
-        return self._gate.has_fallen(index, self.stages[index], below)
+        return self._gate.has_fallen(index, below)
 
     def _threshold_of(self, index: int) -> float:
         base = self.stages[index].threshold

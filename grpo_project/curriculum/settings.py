@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_project.config import ON_STALL
-from grpo_project.curriculum.gate import ConfidentGate, Gate, ThresholdGate
+from grpo_project.curriculum.gate import Gate
 from grpo_project.curriculum.learnable import LearnableSampler
 from grpo_project.curriculum.sampler import BanditSampler, Sampler, StagedSampler, UniformSampler
 from grpo_project.curriculum.stages import DEFAULT_STAGES, MIXED, Stage
@@ -24,7 +24,6 @@ SAMPLERS: Mapping[str, Any] = {
     "bandit": BanditSampler,
     "uniform": UniformSampler,
 }
-GATES = ("confident", "threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,8 @@ class CurriculumSettings:
     """Learnable sampler: share of its draws that are uniform. Only these are evidence for the gate."""
     sorting_share: float = 0.25
     """Share of the draws that go to problems without a level, to sort them (not with the uniform sampler)."""
-    gate: str = "confident"
     alpha: float = 0.05
-    """Confident gate: chance that a stage is left by luck, over the whole run."""
+    """Chance that a stage is left by luck, over the whole run."""
     step_back: bool = False
     """Return to the stage before when its pass rate has surely fallen below its threshold less ``hysteresis``."""
     hysteresis: float = 0.1
@@ -55,7 +53,6 @@ class CurriculumSettings:
 
     def __post_init__(self) -> None:
         _require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
-        _require(self.gate in GATES, "gate", self.gate, f"one of {', '.join(GATES)}")
         _require(self.on_stall in ON_STALL, "on_stall", self.on_stall, f"one of {', '.join(ON_STALL)}")
         _require(0 < self.probe_share <= 1, "probe_share", self.probe_share, "above 0 and at most 1")
         _require(0 <= self.sorting_share < 1, "sorting_share", self.sorting_share, "from 0 to below 1")
@@ -96,16 +93,12 @@ class CurriculumSettings:
         """
         if not expects_evaluations:
             fix = "set --eval_every_n_steps above 0, or"
-            if self.gate == "threshold":
-                raise ConfigError(f"the threshold gate needs evaluations; {fix} use the confident gate")
             for i, stage in enumerate(self.stages):
                 if stage.min_evaluations:
                     field = f"stages[{i}].min_evaluations"
                     raise ConfigError(f"curriculum field {field} asks for evaluations; {fix} leave it out")
-        if self.gate == "threshold":
-            return ThresholdGate(len(self.all_stages))
         needed = 1 if expects_evaluations else 0
-        return ConfidentGate(len(self.all_stages), self.alpha, default_min_evaluations=needed)
+        return Gate(len(self.all_stages), self.alpha, default_min_evaluations=needed)
 
 
 def _check_stage(stage: Stage, where: str, *, is_last: bool) -> None:
@@ -120,7 +113,6 @@ def _check_stage(stage: Stage, where: str, *, is_last: bool) -> None:
     if stage.complexity is not None:
         low, high = stage.complexity
         _require(0 <= low < high <= MAX_COMPLEXITY, f"{where}.complexity", [low, high], "[low, high] within 0 to 10")
-    _require(stage.window >= 1, f"{where}.window", stage.window, "at least 1")
     if stage.min_evaluations is not None:
         _require(stage.min_evaluations >= 0, f"{where}.min_evaluations", stage.min_evaluations, "0 or more")
     if stage.max_steps is not None:
@@ -185,6 +177,7 @@ def _read_fields(content: Any, cls: Any, where: str) -> dict[str, Any]:
     """The fields of a dataclass from a mapping, each checked against its annotation."""
     if not isinstance(content, dict):
         raise ConfigError(f"{where.rstrip('.') or 'the file'} is {content!r}; it must be a mapping of fields to values")
+    content = _without_removed(content, where)
     types = {f.name: f.type for f in fields(cls)}
     values = {}
     for name, value in content.items():
@@ -192,6 +185,18 @@ def _read_fields(content: Any, cls: Any, where: str) -> dict[str, Any]:
             raise ConfigError(f"curriculum field {where}{name} is unknown; {did_you_mean(str(name), types)}")
         values[name] = _read_value(value, str(types[name]), f"{where}{name}")
     return values
+
+
+def _without_removed(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """Without the fields that files of version 0.1.0 have because it had a second gate, where they meant the other."""
+    if where:
+        return {name: value for name, value in content.items() if name != "window"}
+    if content.get("gate", "confident") != "confident":
+        raise ConfigError(
+            f"curriculum field gate is {content['gate']!r}; there is one gate now, which goes by confidence bounds: "
+            "leave the field out"
+        )
+    return {name: value for name, value in content.items() if name != "gate"}
 
 
 def _read_value(value: Any, annotation: str, where: str) -> Any:

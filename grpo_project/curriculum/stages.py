@@ -24,9 +24,7 @@ class Stage:
     threshold: float | None = None
     """Pass rate (0 to 1) to be reached; ``None`` for a stage that is never left."""
     min_evaluations: int | None = None
-    """Evaluations before it can be left; ``None`` takes the gate's own default."""
-    window: int = 3
-    """Evaluations that the threshold gate averages."""
+    """Evaluations before it can be left; ``None``: one, where evaluations are to be expected."""
     max_steps: int | None = None
     """Optimizer steps after which it is left whatever the evidence."""
     rehearsal: float = 0.3

@@ -15,7 +15,6 @@ from grpo_project.problems.quickstart import builtin_problems
 from grpo_project.verifier.verdict import Status
 
 TRAIN = problems_of(20)
-GUIDE = CurriculumSettings(gate="threshold", stages=tuple(Stage(n, (n,), threshold=0.7, window=2) for n in LEVELS))
 
 
 def solve(curriculum, step, rate=1.0, n=8):
@@ -85,15 +84,6 @@ def test_metrics_have_the_guides_names_and_only_what_is_known():
     assert all(isinstance(value, float) for value in found.values())
 
 
-def test_the_guides_gate_moves_at_evaluations_only():
-    curriculum = Curriculum(TRAIN, GUIDE, seed=0)
-    for step in range(1, 60):
-        assert solve(curriculum, step) is None
-    actions = [curriculum.observe_evaluation(60 + i, 0.5, 40, HELDOUT_RATES).action for i in range(4)]
-    assert actions == ["hold", "hold", "advance", "hold"]
-    assert curriculum.stage.name == "elementary"
-
-
 def test_max_steps_ends_a_stage():
     stages = (Stage("foundation", ("foundation",), threshold=0.9, max_steps=30), Stage("rest", threshold=0.9))
     curriculum = Curriculum(TRAIN, CurriculumSettings(stages=stages), seed=0)
@@ -106,12 +96,13 @@ def test_a_threshold_for_all_stages():
     assert Curriculum(TRAIN, threshold=0.2).threshold == 0.2
 
 
-def test_an_evaluation_without_levels_counts_as_a_whole_for_the_current_stage():
-    curriculum = Curriculum(TRAIN, GUIDE, seed=0)
+def test_after_an_evaluation_without_levels_rollouts_decide():
+    curriculum = Curriculum(TRAIN, seed=0)
     for step in range(3):
         decision = curriculum.observe_evaluation(step, 0.8, 40, {"unknown": (0.8, 40)})
-    assert (decision.action, decision.evidence) == ("advance", pytest.approx(0.8))
+    assert (decision.action, decision.evidence) == ("hold", None)
     assert not curriculum.take_alarms()
+    assert next(move for step in range(3, 100) if (move := solve(curriculum, step))).next_stage == "elementary"
 
 
 def test_an_evaluation_that_lacks_the_stage_or_the_rate_raises_an_alarm():
@@ -132,7 +123,7 @@ def test_an_evaluation_that_lacks_the_stage_or_the_rate_raises_an_alarm():
 def test_problems_of_an_evaluation_reach_stages_that_select_by_tags():
     stages = (Stage("lists", tags=("list",), threshold=0.5), Stage("rest", threshold=0.5))
     tagged = [replace(problem, tags=("list",)) if i % 2 else problem for i, problem in enumerate(TRAIN)]
-    curriculum = Curriculum(tagged, CurriculumSettings(stages=stages, gate="threshold"), seed=0)
+    curriculum = Curriculum(tagged, CurriculumSettings(stages=stages), seed=0)
     decision = curriculum.observe_evaluation(1, 0.5, 2, by_problem=[(tagged[0], 0.0), (tagged[1], 1.0)])
     assert decision.evidence == 1.0
 
@@ -193,7 +184,7 @@ def test_a_state_of_another_curriculum_is_refused():
     state = Curriculum(TRAIN).state_dict()
     for other in (
         Curriculum(TRAIN[:-1]),
-        Curriculum(TRAIN, GUIDE),
+        Curriculum(TRAIN, CurriculumSettings(final_mixed=False)),
         Curriculum(TRAIN, CurriculumSettings(sampler="staged")),
     ):
         with pytest.raises(CheckpointError, match="resume with the same configuration and data"):
@@ -253,11 +244,10 @@ def test_a_state_of_another_version_is_refused_in_words():
         Curriculum(TRAIN, seed=0).load_state_dict(state)
 
 
-@pytest.mark.parametrize("gate", ["confident", "threshold"])
-def test_built_in_problems_are_no_evidence_on_the_users_own_stages(gate):
+def test_built_in_problems_are_no_evidence_on_the_users_own_stages():
     mine = [replace(p, source="mine.jsonl") for p in TRAIN]
     toys = [(problem, 1.0) for problem in builtin_problems("heldout", count=40)]
-    curriculum = Curriculum(mine, CurriculumSettings(gate=gate, on_stall="advance"), seed=0)
+    curriculum = Curriculum(mine, CurriculumSettings(on_stall="advance"), seed=0)
     for step in range(0, 2000, 25):
         decision = curriculum.observe_evaluation(step, 1.0, 40, dict.fromkeys(LEVELS, (1.0, 8)), toys)
         if step < 125:  # later it stalls, since nothing is known of the stage
@@ -276,6 +266,6 @@ def test_without_held_out_problems_of_their_own_rollouts_decide():
 
 
 def test_built_in_problems_are_evidence_where_they_are_trained_on():
-    curriculum = Curriculum(builtin_problems("train", count=40), CurriculumSettings(gate="threshold"), seed=0)
+    curriculum = Curriculum(builtin_problems("train", count=40), seed=0)
     toys = [(problem, 1.0) for problem in builtin_problems("heldout", count=40)]
     assert curriculum.observe_evaluation(0, 1.0, 40, {}, toys).evidence == 1.0

@@ -59,20 +59,12 @@ def luck(settings, chance_of, runs, **how):
     return lucky / runs, max(rates)
 
 
-def test_the_confident_gate_advances_by_luck_no_more_often_than_it_states():
+def test_the_gate_advances_by_luck_no_more_often_than_it_states():
     stages = (Stage("foundation", levels=("foundation",), threshold=0.7), Stage("rest", threshold=0.9))
     settings = CurriculumSettings(stages=stages, alpha=0.2)
     share, rate = luck(settings, 0.72, runs=50, steps=120, every=10)
     assert 0.6 < rate < 0.7, "the learner is to be below the threshold, but not far below"
     assert share <= 0.2
-
-
-def test_the_threshold_gate_does_advance_by_luck():
-    stages = (Stage("foundation", levels=("foundation",), threshold=0.7), Stage("rest", threshold=0.9))
-    settings = CurriculumSettings(stages=stages, gate="threshold")
-    share, rate = luck(settings, 0.72, runs=20, steps=120, every=10)
-    assert rate < 0.7
-    assert share > 0.3
 
 
 def test_rollouts_chosen_for_being_half_solved_do_not_hold_a_solved_stage_back():
@@ -127,9 +119,8 @@ def test_a_forgetting_learner_is_sent_back_once_and_not_to_and_fro():
 
 
 @pytest.mark.parametrize("sampler", ["learnable", "staged", "bandit", "uniform"])
-@pytest.mark.parametrize("gate", ["confident", "threshold"])
-def test_a_resume_at_any_step_changes_nothing(sampler, gate):
-    settings = CurriculumSettings(sampler=sampler, gate=gate, step_back=True, on_stall="relax", patience=2)
+def test_a_resume_at_any_step_changes_nothing(sampler):
+    settings = CurriculumSettings(sampler=sampler, step_back=True, on_stall="relax", patience=2)
 
     def run(break_at):
         curriculum, learner = Curriculum(TRAIN, settings, seed=7), Learner(7, rate=0.06)
@@ -169,6 +160,5 @@ def test_without_evaluations_rollouts_decide_and_a_stall_is_told():
 
 def test_asking_for_evaluations_without_any_is_refused():
     stages = (Stage("foundation", ("foundation",), threshold=0.7, min_evaluations=2),)
-    for settings in (CurriculumSettings(gate="threshold"), CurriculumSettings(stages=stages)):
-        with pytest.raises(ConfigError, match="set --eval_every_n_steps above 0"):
-            Curriculum(TRAIN, settings, evaluation_interval=0)
+    with pytest.raises(ConfigError, match="set --eval_every_n_steps above 0"):
+        Curriculum(TRAIN, CurriculumSettings(stages=stages), evaluation_interval=0)

@@ -12,14 +12,13 @@ from grpo_project.errors import ConfigError
 
 FULL = {
     "sampler": "bandit",
-    "gate": "threshold",
     "final_mixed": False,
     "on_stall": "relax",
     "patience": 4,
     "step_back": True,
     "hysteresis": 0,
     "stages": [
-        {"name": "easy", "complexity": [0, 4], "threshold": 0.8, "min_evaluations": 2, "window": 2, "max_steps": 500},
+        {"name": "easy", "complexity": [0, 4], "threshold": 0.8, "min_evaluations": 2, "max_steps": 500},
         {"name": "lists", "tags": ["list", "tuple"], "threshold": 0.6, "rehearsal": 0.5, "preview": 0},
         {"name": "rest", "levels": ["expert", "unknown"]},
     ],
@@ -36,9 +35,7 @@ def test_yaml_and_json_say_the_same(tmp_path):
     from_json = load_curriculum(write(tmp_path, FULL, "c.json"))
     from_yaml = load_curriculum(write(tmp_path, yaml.safe_dump(FULL)))
     assert from_json == from_yaml
-    assert from_json.stages[0] == Stage(
-        "easy", complexity=(0.0, 4.0), threshold=0.8, min_evaluations=2, window=2, max_steps=500
-    )
+    assert from_json.stages[0] == Stage("easy", complexity=(0.0, 4.0), threshold=0.8, min_evaluations=2, max_steps=500)
     assert from_json.all_stages == from_json.stages
 
 
@@ -53,7 +50,7 @@ def test_the_printed_defaults_read_back_as_the_defaults(tmp_path):
     [
         ({"samplr": "x"}, "curriculum field samplr is unknown; did you mean 'sampler'?"),
         ({"sampler": "best"}, "sampler is 'best'; it must be one of learnable, staged, bandit, uniform"),
-        ({"gate": "open"}, "gate is 'open'; it must be one of confident, threshold"),
+        ({"gate": "threshold"}, "gate is 'threshold'; there is one gate now, which goes by confidence bounds"),
         ({"on_stall": True}, "on_stall is True; it must be a text"),
         ({"on_stall": "cry"}, "on_stall is 'cry'; it must be one of warn, relax, advance, stop"),
         ({"alpha": 0.7}, "alpha is 0.7; it must be between 0 and 0.5"),
@@ -77,7 +74,6 @@ def test_the_printed_defaults_read_back_as_the_defaults(tmp_path):
         ({"stages": [{"name": "a", "threshold": 0.5, "levels": "expert"}]}, "levels is 'expert'; it must be a list"),
         ({"stages": [{"name": "a", "threshold": 0.5, "complexity": [4, 2]}]}, "stages[0].complexity is [4.0, 2.0]"),
         ({"stages": [{"name": "a", "threshold": 0.5, "complexity": [4]}]}, "it must be a list of two numbers"),
-        ({"stages": [{"name": "a", "threshold": 0.5, "window": 0}]}, "stages[0].window is 0; it must be at least 1"),
         ({"stages": [{"name": "a", "threshold": 0.5, "max_steps": 0}]}, "stages[0].max_steps is 0"),
         ({"stages": [{"name": "a", "threshold": 0.5, "min_evaluations": -1}]}, "stages[0].min_evaluations is -1"),
         ({"stages": [{"name": "a", "threshold": 0.5, "rehearsal": 0.8}]}, "it must be below 1, or nothing is left"),
@@ -97,8 +93,8 @@ def test_errors_name_the_file_the_field_and_what_is_allowed(tmp_path, changes, m
     [
         ("", "the file is None; it must be a mapping"),
         ("- a", "the file is ['a']; it must be a mapping"),
-        ("gate: [", "is neither YAML nor JSON"),
-        ("gate: confident\ngate: threshold", "the key 'gate' appears twice"),
+        ("alpha: [", "is neither YAML nor JSON"),
+        ("alpha: 0.1\nalpha: 0.2", "the key 'alpha' appears twice"),
         ("? [a, b]\n: 1", "a key is not a plain word"),
         ("!!python/object/apply:os.getcwd []", "is neither YAML nor JSON"),
     ],
@@ -122,3 +118,10 @@ def test_the_documented_file_is_one(tmp_path):
     defaults = CurriculumSettings()
     shown = {name: getattr(settings, name) for name in yaml.safe_load(example) if name != "stages"}
     assert shown == {name: getattr(defaults, name) for name in shown}, "it shows the defaults"
+
+
+def test_a_file_that_version_0_1_0_printed_means_the_same(tmp_path):
+    """It had a second gate: ``gate`` chose one, and ``window`` was the other's."""
+    stages = [{"name": "easy", "levels": ["foundation"], "threshold": 0.7, "window": 3}]
+    older = load_curriculum(write(tmp_path, {"gate": "confident", "stages": stages}))
+    assert older == CurriculumSettings(stages=(Stage("easy", ("foundation",), threshold=0.7),))

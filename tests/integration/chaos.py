@@ -207,10 +207,10 @@ def prepare(folder: Path) -> dict[str, str]:
     ]
     (folder / "six.json").write_text(json.dumps(problems))
     stages = [
-        {"name": level, "levels": [level], "threshold": 0.05, "min_evaluations": 1, "window": 1}
+        {"name": level, "levels": [level], "threshold": 0.05, "min_evaluations": 1}
         for level in ("foundation", "elementary", "intermediate", "advanced", "expert")
     ]
-    (folder / "eager.json").write_text(json.dumps({"gate": "threshold", "stages": stages}))
+    (folder / "eager.json").write_text(json.dumps({"stages": stages}))
     return {"SIX_PROBLEMS": str(folder / "six.json"), "EAGER_CURRICULUM": str(folder / "eager.json")}
 
 
