@@ -68,7 +68,8 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
             run.end(outcome)
             if main_process and outcome.status == "finished":
                 write_model_card(plan.output_dir)
-            return outcome
+        PartialState().wait_for_everyone()  # torchrun ends all ranks as soon as one has left with exit code 75
+        return outcome
 
 
 @contextmanager
