@@ -14,6 +14,7 @@ from typing import Any
 
 import transformers
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from rich.console import Console
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
@@ -61,8 +62,9 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
             finally:
                 progress.stop()  # a live bar would leave a terminal without a cursor
             step = trainer.state.global_step
-            if trainer.interrupted and stop.reason:
-                outcome = Outcome("interrupted", step, stop.reason, stop.exit_code)
+            reason = next(filter(None, gather_object([stop.reason])), None)  # a signal may reach one rank alone
+            if trainer.interrupted and reason:
+                outcome = Outcome("interrupted", step, reason, stop.exit_code)
             else:
                 outcome = Outcome("finished", step, model_files=publish(trainer, plan.output_dir))
             run.end(outcome)
