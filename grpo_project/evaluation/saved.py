@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from grpo_project.errors import JournalError
 from grpo_project.evaluation.result import EvaluationResult
+from grpo_project.record.durable import AppendFile
 from grpo_project.record.evaluations import CompletionRecord, EvaluationStore
+from grpo_project.record.shards import UNREADABLE
+
+logger = logging.getLogger("grpo_project")
 
 
 class SavedEvaluation:
@@ -44,14 +49,20 @@ class SavedEvaluation:
         self._result = self.folder / "result.json"
 
     def finished_batches(self) -> dict[int, list[CompletionRecord]]:
-        """The batches that need not be done again."""
-        lines = _whole_lines(self._batches)
-        return {line["batch"]: [CompletionRecord.from_row(row) for row in line["records"]] for line in lines}
+        """The batches that need not be done again; one whose line can't be read is."""
+
+        def read(line: Any) -> tuple[int, list[CompletionRecord]]:
+            return int(line["batch"]), [CompletionRecord.from_row(row) for row in line["records"]]
+
+        return dict(_readable(self._batches, read))
 
     def kept_completions(self) -> dict[tuple[str, int], dict[str, Any]]:
         """Text, tokens and truncated by problem id and sample: what was generated, judged or not."""
-        lines = _whole_lines(self._completions)
-        return {(line.pop("problem_id"), line.pop("sample")): line for line in lines}
+
+        def read(line: Any) -> tuple[tuple[str, int], dict[str, Any]]:
+            return (line.pop("problem_id"), line.pop("sample")), line
+
+        return dict(_readable(self._completions, read))
 
     def append(self, batch: int, records: Sequence[CompletionRecord]) -> None:
         """Keep a judged batch. Raises ``JournalError`` if the disk refuses it."""
@@ -75,20 +86,32 @@ class SavedEvaluation:
         self._completions.unlink(missing_ok=True)  # all of them are judged
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; a torn last one is cut off."""
+T = TypeVar("T")
+
+
+def _readable(path: Path, read: Callable[[Any], T]) -> list[T]:
+    """``read`` of each line of a file; a torn last one is cut off, one that can't be read is passed over and named."""
     if not path.exists():
         return []
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         os.truncate(path, len(whole))
-    return list(map(json.loads, whole.splitlines()))
+    found = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            found.append(read(json.loads(line)))
+        except UNREADABLE as error:
+            logger.warning("%s: line %d can't be read (%.100r) and is done again", path, number, error)
+    return found
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     try:
-        with path.open("ab", buffering=0) as file:
-            file.write(json.dumps(line).encode("ascii") + b"\n")
+        file = AppendFile(path)
     except OSError as error:
         raise JournalError(f"can't write {path}: {error}") from error
+    try:
+        file.append(json.dumps(line).encode("ascii") + b"\n")
+    finally:
+        file.close()

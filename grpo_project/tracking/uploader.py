@@ -8,6 +8,7 @@ not import wandb. Its standard input brings ``finish EXIT_CODE SECONDS``; its cl
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from grpo_project.errors import TrackingError
+from grpo_project.errors import JournalError, TrackingError
 from grpo_project.record.file_lock import FileLock
 from grpo_project.record.journal import append_event
 from grpo_project.record.run_directory import RunPaths
@@ -76,7 +77,7 @@ class Uploader:
         self.state.uploader_restarts += self.state.uploader_pid is not None  # the last one did not leave, it was killed
         self.state.mode, self.state.uploader_pid = "online", os.getpid()
         self.state.rows, self.state.last_step, self.state.next = None, None, ""
-        write_state(self.output_dir, self.state)
+        self._keep(lambda: write_state(self.output_dir, self.state))
         if self.live is None:
             self._finish(close=True, exit_code=0, seconds=seconds)
         while True:
@@ -146,14 +147,14 @@ class Uploader:
             self.changed(self)
         if self._dirty and now - self._written_at > 0.5:
             self._written_at, self._dirty = now, False
-            write_state(self.output_dir, self.state)
+            self._keep(lambda: write_state(self.output_dir, self.state))
         troubled = any(
             state.error_since is not None and time.time() - state.error_since > self.pace.backup_s
             for state in self.state.segments.values()
         )
         if (troubled or self.paths.backup.is_dir()) and now - self._backup_at > self.pace.backup_s:
             self._backup_at = now
-            write_backup(self.output_dir, self.segments, self.state)
+            self._keep(lambda: write_backup(self.output_dir, self.segments, self.state))
 
     def _over(self) -> bool:
         if all(channel.finished for channel in self.channels) and self._end is not None:
@@ -170,23 +171,31 @@ class Uploader:
                 channel.state.failed("time was up before W&B had confirmed the rest")
         if self.lock.lost():
             return EXIT_PENDING  # the run directory was cleared: write nothing into the new run
-        write_backup(self.output_dir, self.segments, self.state)
+        self._keep(lambda: write_backup(self.output_dir, self.segments, self.state))
         self.state.uploader_pid = None
-        write_state(self.output_dir, self.state)
+        self._keep(lambda: write_state(self.output_dir, self.state))
         self.lock.release()
         done = all(state.complete and not state.missing for state in self.state.segments.values())
         return 0 if done else EXIT_PENDING
 
     def _event(self, name: str, **fields: Any) -> None:
         attempts = [attempt for segment in self.segments for attempt in segment.attempts]
-        append_event(self.output_dir, max(attempts, default=0), name, **fields)
+        self._keep(lambda: append_event(self.output_dir, max(attempts, default=0), name, **fields))
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """Write something that the journal and the server know too: a full disk must not stop the delivery."""
+        try:
+            write()
+        except (OSError, JournalError) as error:
+            self._log(f"not written: {error}")
 
     def _log(self, text: str) -> None:
         path = self.paths.wandb / "uploader.log"
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        mode = "a" if not path.exists() or path.stat().st_size < LOG_LIMIT else "w"
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(f"{stamp} {text}\n")
+        with contextlib.suppress(OSError):  # a full disk: what happens matters more than what is said of it
+            mode = "a" if not path.exists() or path.stat().st_size < LOG_LIMIT else "w"
+            with path.open(mode, encoding="utf-8") as file:
+                file.write(f"{stamp} {text}\n")
 
 
 def handover(paths: RunPaths) -> Path:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from full_disk import run_on_small_disk
 from loopback import API_KEY, LoopbackServer
 
 from grpo_project.record.journal import Journal
@@ -279,3 +280,25 @@ def test_what_the_server_lost_or_changed_is_found_when_it_is_read_back(server, t
     done = grpo("sync", tmp_path, "--rebuild")
     assert done.returncode == 0, done.stdout + done.stderr
     assert sync_status(tmp_path)["state"] == "complete"
+
+
+def test_a_full_disk_stops_no_delivery(server, tmp_path):
+    printed = run_on_small_disk(
+        tmp_path,
+        16,
+        """
+        import sys
+        from grpo_project.tracking.manager import initialize_wandb_sync_manager, safe_wandb_log
+        from grpo_project.tracking.settings import Pace
+        manager = initialize_wandb_sync_manager(sys.argv[1], "p", pace=Pace(confirm_s=0.3, stall_s=5, backoff_s=0.3))
+        for step in range(1, 21):
+            safe_wandb_log({"value": step / 8}, step)
+            if step == 5:
+                fill(sys.argv[1])
+        manager.finish(exit_code=0)
+        free(sys.argv[1])
+        """,
+    )
+    assert printed == ""
+    (run,) = server.runs.values()
+    assert values(run) == eighths(range(1, 21))
