@@ -207,7 +207,7 @@ def prepare(folder: Path) -> dict[str, str]:
     ]
     (folder / "six.json").write_text(json.dumps(problems))
     stages = [
-        {"name": level, "levels": [level], "threshold": 0.05, "min_evaluations": 1}
+        {"name": level, "levels": [level], "threshold": 0, "min_evaluations": 1}
         for level in ("foundation", "elementary", "intermediate", "advanced", "expert")
     ]
     (folder / "eager.json").write_text(json.dumps({"stages": stages}))
