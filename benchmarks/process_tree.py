@@ -20,6 +20,17 @@ def cpu_seconds(pid: int) -> list[float]:
     return [count / os.sysconf("SC_CLK_TCK") for count in (*levels, ended)]
 
 
+def cpu_by_name(pid: int) -> dict[str, float]:
+    """User and system time so far of a process ("own"), of those below it by their names, and of the "ended" ones."""
+    found = {"own": 0, "ended": 0}
+    for process in (pid, *descendants(pid)):
+        name = "own" if process == pid else Path(f"/proc/{process}/comm").read_text().strip()
+        own, waited = ticks(process)
+        found[name] = found.get(name, 0) + own
+        found["ended"] += waited
+    return {name: count / os.sysconf("SC_CLK_TCK") for name, count in found.items()}
+
+
 def descendants(pid: int) -> list[int]:
     """Every process below ``pid``, parents first."""
     found, layer = [], [pid]

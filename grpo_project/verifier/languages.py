@@ -1,7 +1,8 @@
 """The languages that can be judged: one folder and one entry here each.
 
 A language brings three modules: how code is found in a completion (``extract_code``), what the judges get to know of a
-problem (``spec_of``), and how they judge (``room.Room``). They are imported when the first problem of it is met.
+problem and which kinds of cages they need (``content_of``, ``profiles``), and how they judge (``room.Room``). They are
+imported when the first problem of it is met.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grpo_project.errors import DataError
+from grpo_project.verifier.cage.launch import Launcher
+from grpo_project.verifier.cage.profile import Profile
 
 if TYPE_CHECKING:
     from grpo_project.problems.problem import Problem  # not for the judges, which import this module too
@@ -40,6 +43,8 @@ class Spec(NamedTuple):
     payload: bytes
     stuck_s: float
     """Wall seconds after which a worker that still judges it has failed: far above every limit of the candidate's."""
+    profiles: dict[str, Profile]
+    """By name, what kinds of cages its language's room asks for beside the one that every launcher knows."""
 
 
 def extract_code(completion: str, problem: Problem) -> str | None:
@@ -54,12 +59,12 @@ def spec_of(problem: Problem, *, stop_early: bool = False) -> Spec:
     # Not of the pickle: that says which values are one object, too, and so differs from one process to the next.
     # Version 2 has no back references, and writes sets in one order.
     key = hashlib.sha256(marshal.dumps(content, 2)).digest()
-    return Spec(key, pickle.dumps(content), stuck_s)
+    return Spec(key, pickle.dumps(content), stuck_s, _module(_language(problem).spec).profiles())
 
 
-def room_of(language: str, isolation: str) -> Any:
+def room_of(language: str, launcher: Launcher) -> Any:
     """The judges' side of a language: a ``room.Room``."""
-    return _module(LANGUAGES[language].room).Room(isolation)
+    return _module(LANGUAGES[language].room).Room(launcher)
 
 
 def _language(problem: Problem) -> Language:

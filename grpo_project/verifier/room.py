@@ -39,10 +39,15 @@ class Graded:
     """How it was judged, where the language knows several ways."""
     remarks: list[str] = field(default_factory=list)
     """What is odd about the problem, for whoever made it."""
+    out_of_memory: bool = False
+    """The machine was short of memory, and the kernel ended the candidate for it."""
 
 
 class Room(Protocol):
-    """A language's cages, in one judge. Made with the isolation level; nothing is started before it is needed."""
+    """A language's cages, in one judge. Made with the judge's launcher; nothing is started before it is needed.
+
+    Their zygotes end with the judge.
+    """
 
     def grader(self, spec: dict[str, Any]) -> Any:
         """A problem, made ready: kept and handed back to ``grade``. Raises ``Unusable``."""
@@ -55,5 +60,3 @@ class Room(Protocol):
 
     def start(self) -> None:
         """Start what the first candidate would wait for. A failure is told by the first candidate."""
-
-    def close(self) -> None: ...

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from grpo_project.errors import ConfigError
 from grpo_project.problems.problem import Problem
+from grpo_project.verifier.cage import machine
 from grpo_project.verifier.cage.isolation import LEVELS
 from grpo_project.verifier.engine.batch import Batch, Cache
 from grpo_project.verifier.engine.engine import Engine
@@ -27,7 +28,8 @@ class Verifier:
     Nothing is started before the first job.
 
     Args:
-        workers: candidates run at the same time; by default one a core.
+        workers: candidates run at the same time; by default one a core that the cgroup pays for, shared among the
+            ranks of this machine.
         isolation: ``namespaces``, ``landlock`` or ``rlimits``; ``None`` takes the strongest that the machine allows,
             and never ``rlimits``, which has to be named.
         cache: keep verdicts by code, tests and limits.
@@ -54,7 +56,7 @@ class Verifier:
             raise ConfigError(f"verifier isolation {isolation!r}: choose one of {', '.join(LEVELS)}")
         if workers is not None and workers < 1:
             raise ConfigError(f"verifier workers {workers}: at least 1")
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or machine.workers()
         self._asked = isolation
         self._stop_early = stop_early
         self._secret = os.urandom(32) if secret is None else secret

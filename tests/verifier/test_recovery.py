@@ -297,7 +297,7 @@ def test_an_unknown_level_and_no_workers_are_the_user_s_errors():
 @pytest.mark.slow
 @pytest.mark.parametrize("isolation", ["namespaces", "landlock"])
 def test_soak(isolation):
-    """5,000 mixed jobs with a process killed every 200 verdicts: no wrong verdict, nothing left behind.
+    """5,000 mixed jobs with a process killed every 50 verdicts: no wrong verdict, nothing left behind.
 
     A job is tried three times, so a long one must not meet a kill in each: the loops' limit is short.
     """
@@ -316,8 +316,8 @@ def test_soak(isolation):
         verdicts = {}
         for count, verdict in enumerate(verifier.stream(jobs)):
             verdicts[verdict.job_id] = verdict.solved
-            if count % 200 == 100:
-                kill_one(descendants(server), count // 200)
+            if count % 50 == 25:
+                kill_one(descendants(server), count // 50)
         below = [server, *descendants(server)]
     assert [verdicts[job.id] for job in jobs] == [number % 2 == 0 for number in range(5000)]
     assert gone(below)

@@ -1,5 +1,6 @@
 """One program, one verdict: whatever would be chance comes from a secret of the run, the program and the tests."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -51,6 +52,21 @@ def test_chance_is_the_same_each_time(name):
     first = outcomes(b"one", CHANCE[name], COIN, 4)
     assert len(first) == 1
     assert outcomes(b"one", CHANCE[name], COIN, 1) == first
+
+
+def test_the_order_of_a_set_of_objects_is_the_same_each_time():
+    """They hash by their addresses: zygotes have the same layout of memory each, where the machine allows it."""
+    program = (
+        "class C:\n    def __init__(self, n): self.n = n\ndef f(x): return [c.n for c in {C(n) for n in range(9)}]"
+    )
+    problem = Problem("order", "", (CallTest((1,), 0),), entry_point="f")
+    libc = ctypes.CDLL(None)
+    if libc.personality(0x40000 | libc.personality(0xFFFFFFFF)) < 0:
+        pytest.skip("the layout of memory can't be chosen here")
+    libc.personality(libc.personality(0xFFFFFFFF) & ~0x40000)
+    first = outcomes(b"one", program, problem, 3)
+    assert len(first) == 1
+    assert outcomes(b"one", program, problem, 1) == first
 
 
 def test_programs_with_standard_input_draw_the_same_each_time():

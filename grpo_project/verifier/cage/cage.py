@@ -6,28 +6,16 @@ import contextlib
 import marshal
 import os
 import select
-import shutil
 import signal
 import socket
-import struct
-import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from grpo_project.verifier.cage import isolation, launch, namespaces
+from grpo_project.verifier.cage.launch import START_LIMIT_S, CageError, Launcher
 from grpo_project.verifier.cage.limits import Limits
-from grpo_project.verifier.cage.profile import Profile
-from grpo_project.verifier.cage.wire import KILL, MAPPED, START
-
-START_LIMIT_S = 30.0
-"""Wall seconds that a zygote may take to start, or to end a candidate. Only a broken machine gets there."""
-_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
-
-
-class CageError(Exception):
-    """The cage failed. It says nothing about the candidate."""
+from grpo_project.verifier.cage.profile import PYTHON
+from grpo_project.verifier.cage.wire import KILL, START
 
 
 @dataclass(slots=True)
@@ -36,6 +24,7 @@ class Ended:
 
     status: int
     cpu_s: float
+    out_of_memory: bool = False
 
     @property
     def text(self) -> str:
@@ -48,67 +37,28 @@ class Ended:
 class Cage:
     """One zygote and the candidate in it, if any. Not for several threads."""
 
-    def __init__(self, isolation: str, profile: Profile | None = None) -> None:
-        """Without a profile, for Python programs that need the standard library alone."""
-        self.isolation = isolation
-        self._profile = profile or Profile()
-        self._work: str | None = None
+    def __init__(self, launcher: Launcher, profile: str = PYTHON) -> None:
+        """``profile``: the name of one that the launcher knows; by default Python with the standard library alone."""
+        self._launcher = launcher
+        self._profile = profile
         self.killed_by_others = False
         """A candidate got a SIGKILL that is not ours: by its own hand, or the machine was short of memory."""
+        self.out_of_memory = False
+        """So it was, and since then the kernel has counted one that it ended for want of memory."""
+        self._oom_kills = 0
         self._zygote = 0  # its process id as seen from here
-        self._process: subprocess.Popen | None = None
         self._control: socket.socket | None = None
 
     def start(self) -> None:
-        """Start the zygote, unless it runs. Raises ``CageError`` with what the zygote wrote before it gave up."""
-        if self._process is not None:
-            return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                launch.command("cage.zygote", theirs.fileno()),
-                env=launch.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        credentials_expected(ours)
-        self._control = ours
-        self._zygote = self._process.pid
-        self._work = self._work_folder()
-        order = {"isolation": self.isolation, "profile": self._profile._asdict(), "work": self._work}
-        self._send(marshal.dumps(order))
-        answer = self.receive(START_LIMIT_S)
-        if "maps" in answer:
-            answer = self._write_maps()
-        if "ready" not in answer:
-            self.close()
-            raise CageError(str(answer.get("fault", answer)))
-
-    def _work_folder(self) -> str | None:
-        """A folder of the host's for a cage whose candidates write files and that has no file system of its own."""
-        if not self._profile.programs or self.isolation == isolation.NAMESPACES:
-            return None
-        return tempfile.mkdtemp(prefix="grpo-cage-")
-
-    def _write_maps(self) -> dict[str, Any]:
-        assert self._process is not None
-        assert self._control is not None
-        try:
-            namespaces.write_maps(self._process.pid)
-        except OSError as error:
-            self.close()
-            raise CageError(f"user maps: {error}") from None
-        self._send(MAPPED)
-        self._process.wait()  # it has forked process 1, which is ours now: this process is a subreaper
-        return self.receive(START_LIMIT_S)
+        """Have the zygote started, unless it runs. Raises ``CageError`` with what it wrote before it gave up."""
+        if self._control is None:
+            self._control, self._zygote = self._launcher.start(self._profile)
+            self._oom_kills = self._launcher.oom_kills()
 
     def begin(self, limits: Limits, descriptors: list[int]) -> None:
         """Have a child forked that owns ``descriptors`` from then on. Raises ``CageError``."""
         order = START.pack(*limits.of_process())
-        if self._process is not None:
+        if self._control is not None:
             with contextlib.suppress(CageError):
                 return self._send(order, descriptors)  # fails where the zygote died while idle
         self.start()
@@ -116,7 +66,7 @@ class Cage:
 
     @property
     def running(self) -> bool:
-        return self._process is not None
+        return self._control is not None
 
     def fileno(self) -> int:
         """Readable when the candidate has ended (or the zygote has died)."""
@@ -128,8 +78,20 @@ class Cage:
         if not select.select([self.fileno()], [], [], seconds)[0]:
             return None
         ended = self._end()
-        self.killed_by_others |= os.waitstatus_to_exitcode(ended.status) == -signal.SIGKILL
+        if os.waitstatus_to_exitcode(ended.status) == -signal.SIGKILL:
+            self.killed_by_others = True
+            before, self._oom_kills = self._oom_kills, self._launcher.oom_kills()
+            ended.out_of_memory = self._oom_kills > before
+            self.out_of_memory |= ended.out_of_memory
         return ended
+
+    def watch_for_kills(self) -> None:
+        """From now on: ``killed_by_others`` and ``out_of_memory`` are about what comes."""
+        self.killed_by_others = self.out_of_memory = False
+
+    def waited(self, pid: int) -> tuple[float, bool]:
+        """``Launcher.waited``."""
+        return self._launcher.waited(pid)
 
     def _end(self) -> Ended:
         answer = self.receive(START_LIMIT_S)
@@ -150,7 +112,7 @@ class Cage:
             self.close()
             raise CageError(f"the zygote gave no answer within {limit_s:g} s")
         try:
-            message, ancillary, _, _ = self._control.recvmsg(1 << 16, 64)
+            message = self._control.recv(1 << 16)
         except OSError as error:
             message = b""
             cause = str(error)
@@ -159,7 +121,6 @@ class Cage:
         if not message:
             self.close()
             raise CageError(f"the zygote died ({cause})")
-        self._zygote = sender(ancillary) or self._zygote
         return marshal.loads(message)
 
     def _send(self, message: bytes, descriptors: list[int] | None = None) -> None:
@@ -172,34 +133,11 @@ class Cage:
 
     def close(self) -> None:
         """End the zygote with everything in it."""
-        if self._process is None:
+        if self._control is None:
             return
-        assert self._control is not None
         self._control.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._zygote, signal.SIGKILL)
-        if self._zygote == self._process.pid:
-            self._process.wait()
-        else:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._zygote, 0)
-        self._process = self._control = None
-        if self._work is not None:
-            shutil.rmtree(self._work, ignore_errors=True)
-            self._work = None
-
-
-def credentials_expected(link: socket.socket) -> None:
-    """Have the kernel attach the sender's process id to what comes in over ``link``."""
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-
-
-def sender(ancillary: list[tuple[int, int, bytes]]) -> int | None:
-    """The process id, in this process's namespace, that the kernel attached."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            return _CREDENTIALS.unpack(data)[0]
-    return None
+        self._control = None
+        self._launcher.end(self._zygote)
 
 
 def cpu_seconds(pid: int) -> float | None:

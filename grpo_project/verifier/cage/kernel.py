@@ -23,6 +23,7 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_SET_VMA = 36, 38, 0x53564D41
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
 _CAPABILITY_VERSION_3 = 0x20080522
+_ADDR_NO_RANDOMIZE = 0x0040000
 _SYS = {
     "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317, "execve": 59},
     "aarch64": {"pivot_root": 41, "capset": 91, "seccomp": 277, "execve": 221},
@@ -69,6 +70,19 @@ def pivot_root(new: str, old: str) -> None:
 def prctl(option: int, value: int) -> None:
     zero = ctypes.c_ulong(0)
     _checked(f"prctl {option}", _libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero))
+
+
+def set_name(name: str) -> None:
+    """The process's name in ``ps`` and ``top``."""
+    prctl(PR_SET_NAME, ctypes.cast(ctypes.create_string_buffer(name.encode()[:15]), ctypes.c_void_p).value or 0)
+
+
+def fix_addresses() -> None:
+    """What this process execs from now on, and below it, has the same layout of memory each time.
+
+    Programs that hang on addresses (the order of a set of objects) are then judged the same every time.
+    """
+    _checked("personality", _libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE)))
 
 
 def drop_bounding_set() -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 from grpo_project.verifier.cage import kernel
 
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_REMOVE_FILE, _MAKE_REG, _TRUNCATE = 1 << 5, 1 << 8, 1 << 14
-_OF_FOLDERS = _READ_DIR | _REMOVE_FILE | _MAKE_REG
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_DIR, _REMOVE_FILE = (1 << bit for bit in range(6))
+_MAKE_DIR, _MAKE_REG, _MAKE_SYM, _TRUNCATE = 1 << 7, 1 << 8, 1 << 12, 1 << 14
+_OF_FOLDERS = _READ_DIR | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _MAKE_SYM
+_SCRATCH = _OF_FOLDERS | _WRITE_FILE | _READ_FILE  # neither devices and sockets nor moves to other folders
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many rights each ABI version knows
 _NET_RIGHTS = 0b11  # bind and connect TCP, from version 4 on
 _SCOPES = 0b11  # abstract sockets and signals, from version 6 on
@@ -25,11 +26,11 @@ def version() -> int:
 
 
 def restrict(
-    readable: Iterable[str], writable: Iterable[str], *, programs: Iterable[str] = (), work: str | None = None
+    readable: Iterable[str], writable: Iterable[str], *, programs: Iterable[str] = (), scratch: str | None = None
 ) -> None:
     """Leave this process reading beneath these folders and writing to these files, and no other file.
 
-    What lies beneath ``programs`` may be executed; beneath ``work`` files may be made, changed and removed.
+    What lies beneath ``programs`` may be executed; beneath ``scratch`` files and folders may be made and removed.
     """
     abi = version()
     rights = (1 << _FS_RIGHTS[min(abi, 5)]) - 1
@@ -41,11 +42,10 @@ def restrict(
             _allow(ruleset, path, _READ_FILE | _READ_DIR)
         for path in programs:
             _allow(ruleset, path, _READ_FILE | _EXECUTE)
-        if work is not None:
-            files = _READ_FILE | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | (_TRUNCATE if abi >= 3 else 0)
-            _allow(ruleset, work, files | _READ_DIR)
         for path in writable:
             _allow(ruleset, path, _READ_FILE | _WRITE_FILE)
+        if scratch is not None:
+            _allow(ruleset, scratch, (_SCRATCH | _TRUNCATE) & rights)
         kernel.syscall("landlock", kernel.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

@@ -28,6 +28,16 @@ class Limits:
     output_bytes: int = 8 * MIB
     """One returned value, or all that a program prints."""
 
+    @property
+    def answers_bytes(self) -> int:
+        """All values that a candidate returns, together: the trusted side keeps them until it is judged."""
+        return 8 * self.output_bytes
+
+    @property
+    def wall_s(self) -> float:
+        """Wall seconds after which a candidate has to be done, however busy the machine is."""
+        return 60.0 + 20.0 * (self.candidate_cpu_s + self.load_cpu_s)
+
     def of_process(self) -> tuple[int, int]:
         """CPU seconds and bytes of memory above the zygote's, for setrlimit: a backstop in whole seconds."""
         return int(self.candidate_cpu_s + self.load_cpu_s) + 2, self.memory_mb * MIB

@@ -15,21 +15,17 @@ NOBODY = 65534
 TMP_OPTIONS = "size=16m,nr_inodes=2k,mode=1777"
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _ROOT = "/tmp"  # covered by the new root, in this process's own mount namespace only
-_ALL = (
-    kernel.CLONE_NEWUSER
-    | kernel.CLONE_NEWNS
-    | kernel.CLONE_NEWPID
-    | kernel.CLONE_NEWNET
-    | kernel.CLONE_NEWIPC
-    | kernel.CLONE_NEWUTS
-)
+_WORLD = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 # statvfs flags that a less privileged namespace has to keep on a remount, as mount flags
 _KEPT = {os.ST_NOSUID: 2, os.ST_NODEV: 4, os.ST_NOEXEC: 8, os.ST_NOATIME: 1024, os.ST_NODIRATIME: 2048, 4096: 1 << 21}
 
 
-def unshare() -> None:
-    """Enter new namespaces. Raises ``OSError`` where the machine does not let this user have any."""
-    kernel.unshare(_ALL)
+def unshare(*, processes: bool = True) -> None:
+    """Enter new namespaces; one of processes for what is forked from then on, if so asked.
+
+    Raises ``OSError`` where the machine does not let this user have any.
+    """
+    kernel.unshare(_WORLD | (kernel.CLONE_NEWPID if processes else 0))
 
 
 def become_init() -> None:
@@ -70,11 +66,15 @@ def pivot_into(readable: Iterable[str]) -> None:
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     sources = {path: os.open(path, os.O_PATH) for path in (*readable, *_DEVICES)}
     kernel.mount("tmpfs", _ROOT, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
+    # Before the folders, some of which may lie beneath /tmp: mounted later it would cover them.
+    os.makedirs(_ROOT + "/tmp")
+    # Of the candidates' own user, so that the zygote can set its times back.
+    owner = f",uid={NOBODY},gid={NOBODY}" if _mapped(NOBODY) else ""
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("tmpfs", _ROOT + "/tmp", "tmpfs", flags, TMP_OPTIONS + owner)
     for path, descriptor in sources.items():
         _bind(descriptor, path)
         os.close(descriptor)
-    os.makedirs(_ROOT + "/tmp", exist_ok=True)
-    kernel.mount("tmpfs", _ROOT + "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, TMP_OPTIONS)
     os.chdir(_ROOT)
     kernel.pivot_root(".", ".")
     kernel.unmount(".", kernel.MNT_DETACH)

@@ -1,14 +1,18 @@
 """The seccomp filters: which system calls a caged process may make. An allowlist; whatever it does not name fails.
 
 ``zygote_filter`` is put on once and inherited by every child. ``child_filter`` goes on top where there is no process
-namespace to sweep: no new process, signals to the own process only.
+namespace to sweep: no new process, signals to the own process only; threads and files only as far as a supervisor, the
+zygote, lets them (seccomp_unotify(2)), since there is no namespace of its own to count them. ``judge_filter`` is for
+the process that runs the problems' test code.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import struct
+from collections.abc import Callable
 
 from grpo_project.verifier.cage import kernel
 
@@ -43,14 +47,20 @@ sendfile:40:71 setrlimit:160:164 prlimit64:302:261 clone:56:220 clone3:435:435 f
 tkill:200:130 tgkill:234:131 rt_sigqueueinfo:129:138 rt_tgsigqueueinfo:297:240 ioctl:16:29 prctl:157:167
 get_mempolicy:239:236
 """
+_MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}
 _CONDITIONAL = ("clone", "clone3", "fcntl", "ioctl", "prctl", "prlimit64", "socketpair")
 _PROCESSES = ("fork", "vfork", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open", "pidfd_send_signal")
+# New names for the supervisor to count; a further name of a file costs nothing, but is not needed either.
+_NAMES, _LINKS = ("mkdir", "mkdirat", "symlink", "symlinkat"), ("link", "linkat")
+_FLAGS_OF = {"open": 1, "openat": 2}
+"""Which argument has the flags."""
+_O_ACCMODE, _O_CREAT, _O_TRUNC, _O_TMPFILE = 0o3, 0o100, 0o1000, 0o20000000
 # What the owner of a file may do to it whatever Landlock says: it guards contents and names, not modes and times, and
 # truncation only from its third version on.
 _OWNERS = ("chmod", "fchmod", "fchmodat", "utimes", "utimensat", "futimesat", "truncate", "flock")
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag
 _CLONE_THREAD = 0x00010000
-_AF_UNIX = 1
+_AF_UNIX, _SOCK_STREAM, _SOCK_TYPES = 1, 1, 0xF
 # Who gets the signals of a descriptor: a way to send any signal to another process of the same user.
 _SIGNAL_OWNER = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}  # F_SETOWN, F_SETSIG, F_SETOWN_EX; FIO-, SIOCSETOWN
 
@@ -58,9 +68,12 @@ _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000  # x86_64's second table of system calls
 _NR, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data
 
-_LOAD, _EQUAL, _GREATER_EQUAL, _BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_SECCOMP_SET_MODE_FILTER = 1
+_LOAD, _EQUAL, _GREATER_EQUAL, _BITS, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+_ALLOW, _KILL, _ERRNO, _NOTIFY = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
+_SECCOMP_SET_MODE_FILTER, _NEW_LISTENER = 1, 8
+_NOTIFICATION, _RESPONSE = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
+_RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND
+_CONTINUE = 1
 
 Instruction = tuple[int, int, int, int]
 
@@ -114,9 +127,10 @@ def _none_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
     return [_argument(argument), *tests, (_RETURN, 0, 0, _ALLOW), _errno(errno.EPERM)]
 
 
-def zygote_filter(*, programs: bool = False) -> bytes:
-    """The filter that a zygote puts on after its set-up. With ``programs`` a child may become another program."""
-    number = numbers()
+def zygote_filter(*, programs: bool = False, also: dict[str, int] | None = None) -> bytes:
+    """The filter that a zygote puts on after its set-up. With ``programs`` a child may become another program;
+    ``also`` has the numbers of further calls to allow."""
+    number = numbers() | (also or {})
     program = _head()
     program += _when(
         number["clone"], [_argument(0), (_BITS, 0, 1, _NEW_NAMESPACES), _errno(errno.EPERM), (_RETURN, 0, 0, _ALLOW)]
@@ -127,7 +141,10 @@ def zygote_filter(*, programs: bool = False) -> bytes:
     program += _when(number["prlimit64"], _one_of(0, (0,)))
     for name, commands in _SIGNAL_OWNER.items():
         program += _when(number[name], _none_of(1, commands))
-    program += _when(number["socketpair"], _one_of(0, (_AF_UNIX,)))
+    # Streams only: from one end of a pair of datagram sockets any other of the host can be reached by its path, with
+    # descriptors in the message, whatever Landlock says.
+    streams = [(_LOAD, 0, 0, _ARGS + 8), (_AND, 0, 0, _SOCK_TYPES), (_EQUAL, 1, 0, _SOCK_STREAM), _errno(errno.EPERM)]
+    program += _when(number["socketpair"], [*streams, *_one_of(0, (_AF_UNIX,))])
     for name, value in number.items():
         if name not in _CONDITIONAL:
             program += _when(value, [(_RETURN, 0, 0, _ALLOW)])
@@ -140,27 +157,90 @@ def zygote_filter(*, programs: bool = False) -> bytes:
 def child_filter(pid: int) -> bytes:
     """The filter on top for a child with this process id, where nothing but Landlock keeps it from the host's files.
 
-    Threads but no processes, signals to itself only, no change to a file's mode, times or length by its name.
+    Threads but no processes, signals to itself only, no change to a file's mode, times or length by its name. A
+    supervisor is asked about each new thread and each new name in the file system.
     """
     number = numbers()
+    ask = (_RETURN, 0, 0, _NOTIFY)
+    program = _alone(pid, ask)
+    for name, argument in _FLAGS_OF.items():
+        if name in number:
+            program += _when(number[name], _flags(argument, ask))
+    for name in _NAMES:
+        if name in number:
+            program += _when(number[name], [ask])
+    program += _refused((*_OWNERS, *_LINKS))
+    return _assembled([*program, (_RETURN, 0, 0, _ALLOW)])
+
+
+def judge_filter(pid: int, *, own_files: bool) -> tuple[bytes, bytes]:
+    """The two filters of a judge: no network, process, or signal to others. ``own_files``: it has no others to see."""
+    memory_files = {"memfd_create": _MEMFD_CREATE[kernel.MACHINE]} if kernel.MACHINE in _MEMFD_CREATE else {}
     allow = (_RETURN, 0, 0, _ALLOW)
+    program = _alone(pid, allow) + _refused(() if own_files else (*_OWNERS, *_LINKS))
+    return zygote_filter(also=memory_files), _assembled([*program, allow])
+
+
+def _alone(pid: int, thread: Instruction) -> list[Instruction]:
+    """No process, signals to itself only; ``thread`` is what a new thread meets."""
+    number = numbers()
     program = _head()
-    program += _when(number["clone"], [_argument(0), (_BITS, 1, 0, _CLONE_THREAD), _errno(errno.EPERM), allow])
+    program += _when(number["clone"], [_argument(0), (_BITS, 1, 0, _CLONE_THREAD), _errno(errno.EPERM), thread])
     for name in ("kill", "tgkill"):
         program += _when(number[name], _one_of(0, (pid,)))
     program += _when(number["prctl"], _none_of(0, (kernel.PR_SET_PDEATHSIG,)))
-    for name in (*_PROCESSES, *_OWNERS):
-        if name in number:
-            program += _when(number[name], [_errno(errno.EPERM)])
-    return _assembled([*program, allow])
+    return program + _refused(_PROCESSES)
+
+
+def _refused(names: tuple[str, ...]) -> list[Instruction]:
+    number = numbers()
+    return [step for name in names if name in number for step in _when(number[name], [_errno(errno.EPERM)])]
+
+
+def _flags(argument: int, ask: Instruction) -> list[Instruction]:
+    """What opening a file meets, by its flags."""
+    return [
+        _argument(argument),
+        (_BITS, 0, 1, _O_TMPFILE),  # a file without a name; ``tempfile`` then makes one with a name
+        _errno(errno.EOPNOTSUPP),
+        (_AND, 0, 0, _O_ACCMODE | _O_TRUNC),
+        # Emptying a file that is opened for reading: Landlock sees it from its third version on only (Linux 6.2).
+        (_EQUAL, 0, 1, _O_TRUNC),
+        _errno(errno.EACCES),
+        _argument(argument),
+        (_BITS, 0, 1, _O_CREAT),
+        ask,
+        (_RETURN, 0, 0, _ALLOW),
+    ]
 
 
 def _assembled(program: list[Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def install(program: bytes) -> None:
-    """Put a filter on this process for good. Needs ``no_new_privs``. Raises ``OSError``."""
+def install(program: bytes, *, supervised: bool = False) -> int:
+    """Put a filter on this process for good. Needs ``no_new_privs``. Raises ``OSError``.
+
+    ``supervised``: returns the descriptor on which a supervisor is asked.
+    """
     buffer = ctypes.create_string_buffer(program, len(program))
     header = _Program(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    kernel.syscall("seccomp", kernel.number_of("seccomp"), _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(header))
+    flags = _NEW_LISTENER if supervised else 0
+    return kernel.syscall("seccomp", kernel.number_of("seccomp"), _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(header))
+
+
+def answer(listener: int, allowed: Callable[[bool], bool]) -> None:
+    """As a supervisor: let the system call that waits on ``listener`` go on, or refuse it.
+
+    ``allowed`` is asked whether there may be one more: thread (``True``) or name of a file (``False``).
+    """
+    question = bytearray(_NOTIFICATION.size)
+    try:
+        fcntl.ioctl(listener, _RECEIVE, question)
+        number, _pid, _flags, call, *_ = _NOTIFICATION.unpack(question)
+        thread = call == numbers()["clone"]
+        # The kernel goes on with the call as it stands in the registers, flags included: they can't change meanwhile.
+        error, flags = (0, _CONTINUE) if allowed(thread) else (-(errno.EAGAIN if thread else errno.ENOSPC), 0)
+        fcntl.ioctl(listener, _SEND, _RESPONSE.pack(number, 0, error, flags))
+    except FileNotFoundError:
+        pass  # who asked is gone

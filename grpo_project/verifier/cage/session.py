@@ -1,7 +1,7 @@
 """One candidate, from the trusted side: give it calls, take its answers, hold it to its limits.
 
-Every wait is bounded by CPU time, measured by the kernel from outside, and by a wall cap at a multiple of it. A slow
-machine therefore fails no correct program, and a sleeping one ends.
+Every wait is bounded by CPU time, measured by the kernel from outside, and by a wall cap at a multiple of it, in which
+waiting for a CPU does not count. A busy machine therefore fails no correct program, and a sleeping one ends.
 
 Where all calls are known ahead the child ends by itself after the last, and this side is not woken for each answer but
 for the end of a time slice or of the child: a small program costs it one system call. What a child has sent before
@@ -20,7 +20,8 @@ import time
 from typing import Any
 
 from grpo_project.verifier.cage import wire
-from grpo_project.verifier.cage.cage import Cage, CageError, Ended, cpu_seconds, credentials_expected, sender
+from grpo_project.verifier.cage.cage import Cage, Ended, cpu_seconds
+from grpo_project.verifier.cage.launch import CageError, credentials_expected, sender
 from grpo_project.verifier.cage.limits import SLICE_S, SLICES, WALL_FACTOR, WALL_SLACK_S, Limits
 
 _SEND_LIMIT_S = 10.0
@@ -41,6 +42,24 @@ class Stopped(BaseException):
         super().__init__(status, message)
         self.status = status
         self.message = message
+
+
+class _Wall:
+    """Wall time for one answer, less what the candidate was ready to run and had no CPU: a busy machine's doing."""
+
+    def __init__(self, session: Session, cap_s: float) -> None:
+        self.cap_s = cap_s
+        self._session = session
+        self._end = time.monotonic() + cap_s
+
+    def left_s(self) -> float:
+        left = self._end - time.monotonic()
+        if left > 0:
+            return left
+        waited, ready = self._session.waited()  # asked only here: most never get so far
+        self._end += waited
+        # What it waits for at the moment is counted when it is over: until the next look, if it is ready to run.
+        return max(left + waited, SLICE_S if ready else 0.0)
 
 
 class Session:
@@ -64,6 +83,8 @@ class Session:
         self._frames = wire.Frames(limits.output_bytes)
         self._final = final
         self._silent = self._overdue = False
+        self._waited_s = 0.0  # for a CPU, as far as it was asked about
+        self._latest_end = time.monotonic() + limits.wall_s
         self._pid = 0
         self._slice_s = _FIRST_SLICE_S
         self._received = 0  # bytes
@@ -109,15 +130,16 @@ class Session:
             raise Stopped("error", f"{doing}: the answer has more than {self.limits.output_bytes} bytes") from None
         if frame is not None:
             self._ends.append(self._received - self._frames.held)
+            if self._ends[-1] > self.limits.answers_bytes:
+                raise Stopped("error", f"{doing}: the answers have more than {self.limits.answers_bytes} bytes in all")
         return frame
 
     def payload(self, cpu_limit_s: float, doing: str) -> bytes:
         """The next record, undecoded. Raises ``Stopped`` when none came within the limits, ``CageError`` when our side
         failed."""
         self._meet()
-        start_wall = time.monotonic()
         start_cpu = self._cpu()
-        wall_cap = cpu_limit_s * WALL_FACTOR + WALL_SLACK_S
+        wall = _Wall(self, cpu_limit_s * WALL_FACTOR + WALL_SLACK_S)
         while (frame := self.ready(doing)) is None:
             if self.outcome is not None:
                 if self._drain():
@@ -129,11 +151,10 @@ class Session:
                 raise Stopped("error", f"{doing}: the program closed the link to the verifier")
             cpu = self._cpu()
             left = min(cpu_limit_s - (cpu - start_cpu), self.limits.candidate_cpu_s + self.limits.load_cpu_s - cpu)
-            wall_left = wall_cap - (time.monotonic() - start_wall)
             if left <= 0:
                 raise self._timed_out(f"{doing}: more than {cpu - start_cpu:.2g} s of CPU time")
-            if wall_left <= 0:
-                raise self._timed_out(f"{doing}: no answer after {wall_cap:.2g} s")
+            if (wall_left := wall.left_s()) <= 0:
+                raise self._timed_out(f"{doing}: no answer after {wall.cap_s:.2g} s")
             self._take(min(left, wall_left, SLICE_S, cpu_limit_s / SLICES))
         return frame
 
@@ -149,21 +170,25 @@ class Session:
     def until_end(self, output: Any) -> None:
         """Wait for the end of a program that prints to ``output``. Raises ``Stopped`` at a limit."""
         limit = self.limits.test_cpu_s
-        wall_cap = limit * WALL_FACTOR + WALL_SLACK_S
         self._meet()
-        start = time.monotonic()
+        wall = _Wall(self, limit * WALL_FACTOR + WALL_SLACK_S)
         while not self._ended_within(0):
             output.drain()
-            left, wall_left = limit - self._cpu(), wall_cap - (time.monotonic() - start)
+            left, wall_left = limit - self._cpu(), wall.left_s()
             if output.overflowed:
                 raise Stopped("error", f"the program printed more than {output.limit} bytes")
             if left <= 0:
                 raise self._timed_out(f"more than {limit:g} s of CPU time")
             if wall_left <= 0:
-                raise self._timed_out(f"no end after {wall_cap:g} s")
+                raise self._timed_out(f"no end after {wall.cap_s:g} s")
             more = [] if output.closed else [output.descriptor]
             select.select([self.cage.fileno(), *more], [], [], min(left, wall_left))
         self._drain()
+
+    def waited(self) -> tuple[float, bool]:
+        """Seconds that the child waited for a CPU since this was asked last; whether it is ready to run now."""
+        before, (self._waited_s, ready) = self._waited_s, self.cage.waited(self._pid)
+        return max(0.0, self._waited_s - before), ready and time.monotonic() < self._latest_end
 
     def _cpu(self) -> float:
         if self.outcome is None and self._pid:
@@ -197,7 +222,7 @@ class Session:
         for received, cpu in (*self._looks, (self._received, self.cpu_s)):
             count = bisect.bisect_right(self._ends, received) - len(shares)
             if count > 0:
-                shares += [(cpu - before) / count] * count
+                shares += [max(0.0, cpu - before) / count] * count
                 before = cpu
         return shares
 
@@ -234,6 +259,8 @@ class Session:
     def _stopped_by_end(self, doing: str) -> Stopped:
         assert self.outcome is not None
         code = os.waitstatus_to_exitcode(self.outcome.status)
+        if self.outcome.out_of_memory:
+            return Stopped("memory", f"{doing}: the machine ran out of memory")
         if code == -signal.SIGXCPU:
             return Stopped("timeout", f"{doing}: out of CPU time")
         return Stopped("error", f"{doing}: the process ended ({self.outcome.text})")

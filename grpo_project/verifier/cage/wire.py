@@ -4,7 +4,8 @@ A frame is four bytes of length, then the payload; what is in it, others decide.
 
 A cage (the trusted side) and its zygote say to each other, over a SEQPACKET socket:
 
--> {"isolation": level, "profile": ..., "work": folder or None}  once (marshal)
+-> {"isolation": level, "profile": {...},                  once (marshal)
+    "scratch": folder or None, "check": bool}
 <- {"maps": True}, -> MAPPED                               once, where the parent has to write the user maps
 <- {"ready": level}                                        once
 -> START, with descriptors [link] or [link, stdin, stdout] fork a child

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import marshal
 import os
 import resource
@@ -19,11 +20,17 @@ import sys
 import time
 from typing import Any
 
-from grpo_project.verifier.cage import isolation, profile
+from grpo_project.verifier.cage import candidate, isolation, kernel, machine, profile, seccomp
 from grpo_project.verifier.cage.wire import KILL, LINK, MAPPED, START
 
 PROCESSES = 10
 """Processes and threads, the zygote included. Each process may use the memory limit."""
+NAMES = 16
+"""Files and folders that a candidate may make where it has no file system of its own (``RLIMIT_FSIZE`` bounds each)."""
+CHECKED = """array bisect calendar cmath collections copy csv ctypes dataclasses datetime decimal enum fractions
+    functools hashlib heapq inspect io itertools json math numbers operator os pickle queue random re statistics string
+    struct tempfile textwrap threading time typing unicodedata unittest uuid zlib"""
+"""What programs import: where one of these that is installed can't be imported in the cage, the cage is not usable."""
 FIXED = {
     resource.RLIMIT_FSIZE: 8 << 20,
     resource.RLIMIT_NOFILE: 64,
@@ -37,13 +44,13 @@ user, and no candidate makes any.
 """
 PRELOADED = "bisect collections copy functools heapq itertools json math operator re string typing random"
 """What programs import most, loaded once in the zygote instead of in every child."""
+_REHEARSALS = 2
 _RIGHTS = struct.Struct("3i")
 _RIGHTS_SPACE = socket.CMSG_SPACE(_RIGHTS.size)
 
 
 def preload() -> None:
     """For Python programs. Before their first line chance is replaced by what the run's secret makes of it."""
-    from grpo_project.verifier.cage import candidate  # the zygotes of other languages do without
 
     # ``random`` would have itself seeded after every fork (Lib/random.py, its last lines), which takes half as long as
     # the fork: a child seeds it where its program has the word in it.
@@ -61,17 +68,22 @@ def main(control_fd: int) -> None:
     control = socket.socket(fileno=control_fd)
     order = marshal.loads(control.recv(1 << 16))
     level, wanted = order["isolation"], order["profile"]
-    if wanted["resident"] == profile.PYTHON:
+    if wanted["resident"] == profile.CANDIDATE:
         preload()
     if wanted["site"] is not None:
         sys.path.append(wanted["site"])
     for name in wanted["packages"]:
         importlib.import_module(name)
     resident = importlib.import_module(f"grpo_project.verifier.{wanted['resident']}")
+    kernel.set_name("grpo-zygote")
     own_size = _address_space()  # there is no /proc in the cage
+    machine.raise_oom_score(machine.OOM_CANDIDATE)
+    installed = [name for name in CHECKED.split() if importlib.util.find_spec(name)] if order["check"] else []
     try:
-        isolation.enter(level, profile.Profile(**wanted), order["work"], lambda: _ask_parent(control))
-    except OSError as error:
+        isolation.enter(level, profile.Profile(**wanted), order["scratch"], lambda: _ask_parent(control))
+        for name in installed:
+            importlib.import_module(name)
+    except (OSError, ImportError) as error:
         control.send(marshal.dumps({"fault": str(error)}))
         return
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -80,6 +92,8 @@ def main(control_fd: int) -> None:
     resident.warm_up()
     gc.collect()
     gc.freeze()
+    for _ in range(_REHEARSALS):
+        zygote.rehearse()
     control.send(marshal.dumps({"ready": level}))
     zygote.run()
 
@@ -104,7 +118,9 @@ class Zygote:
         for number, value in fixed.items():
             lowest = _at_most(value, number)
             resource.setrlimit(number, (lowest, lowest))
-        self._descriptors = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], control.fileno() + 1)
+        # A child's way to hand over the descriptor on which this process is asked about its threads and files.
+        self._from_child, self._to_zygote = socket.socketpair()
+        self._descriptors = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], self._to_zygote.fileno() + 1)
 
     def run(self) -> None:
         """Until the trusted side is gone."""
@@ -116,6 +132,14 @@ class Zygote:
                 continue  # it crossed with the child's own end
             rights = ancillary[0][2]
             self._control.send(self._one_candidate(message, struct.unpack(f"{len(rights) // 4}i", rights)))
+
+    def rehearse(self) -> None:
+        """A child without an order, so that the first candidate finds the heap as later ones do: programs that hang on
+        addresses (the order of a set of objects) are judged alike."""
+        ours, theirs = socket.socketpair()
+        ours.shutdown(socket.SHUT_WR)
+        self._one_candidate(START.pack(2, 64 << 20), (theirs.detach(),))
+        ours.close()
 
     def _one_candidate(self, limits: bytes, descriptors: tuple[int, ...]) -> bytes:
         try:
@@ -129,19 +153,51 @@ class Zygote:
         for descriptor in descriptors:
             os.close(descriptor)  # the child's alone: when it closes its link, the trusted side sees it
         child = os.pidfd_open(pid)
-        if child not in select.select([child, self._control.fileno()], [], [])[0]:
-            self._control.recv(64)  # KILL, or the end of the stream: either way the child has to go
-            signal.pidfd_send_signal(child, signal.SIGKILL)
+        self._until_end(child, pid)
         os.close(child)
         _, status, usage = os.wait4(pid, 0)
         retire = not isolation.sweep(self._level)
         return marshal.dumps({"status": status, "cpu_s": usage.ru_utime + usage.ru_stime, "retire": retire})
 
+    def _until_end(self, child: int, pid: int) -> None:
+        """Answer what is asked about the child until it has ended, or end it."""
+        supervision = self._from_child.fileno()
+        names = 0
+
+        def allowed(thread: bool) -> bool:
+            nonlocal names
+            if thread:
+                return _threads(pid) < PROCESSES - 1
+            names += 1
+            return names <= NAMES
+
+        while child not in (ready := select.select([child, self._control.fileno(), supervision], [], [])[0]):
+            if self._control.fileno() in ready:
+                self._control.recv(64)  # KILL, or the end of the stream: either way the child has to go
+                signal.pidfd_send_signal(child, signal.SIGKILL)
+                break
+            if supervision == self._from_child.fileno():
+                supervision = self._receive_supervision()
+            else:
+                seccomp.answer(supervision, allowed)
+        if supervision == self._from_child.fileno() and select.select([supervision], [], [], 0)[0]:
+            supervision = self._receive_supervision()
+        if supervision != self._from_child.fileno():
+            os.close(supervision)
+
+    def _receive_supervision(self) -> int:
+        return socket.recv_fds(self._from_child, 1, 1)[1][0]
+
     def _become_candidate(self, limits: bytes, descriptors: tuple[int, ...]) -> None:
         try:
-            if len(descriptors) == 3:
-                os.dup2(descriptors[1], 0)
-                os.dup2(descriptors[2], 1)
+            kernel.set_name("grpo-candidate")
+            supervision = isolation.enter_child(self._level)
+            if supervision is not None:
+                socket.send_fds(self._to_zygote, [b"\0"], [supervision])
+            # Not the zygote's own: flags of a shared description would tell the next candidate what this one set.
+            nothing = os.open("/dev/null", os.O_RDWR)
+            for number in range(3):
+                os.dup2(descriptors[number + 1] if number < len(descriptors) - 1 else nothing, number)
             os.dup2(descriptors[0], LINK)
             os.closerange(LINK + 1, self._descriptors)
             os.setsid()
@@ -151,10 +207,16 @@ class Zygote:
             resource.setrlimit(resource.RLIMIT_CPU, (cpu_s - 1, cpu_s))
             memory_bytes = _at_most(memory_bytes + self._own_size, resource.RLIMIT_AS)
             resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-            isolation.enter_child(self._level)
         except BaseException:  # noqa: BLE001 - a child that could not be caged must not live on as a second zygote
             os._exit(1)  # no hello was sent, so the trusted side knows that it was our fault
         self._resident.run()
+
+
+def _threads(pid: int) -> int:
+    try:
+        return os.stat(f"/proc/{pid}/task").st_nlink - 2  # Landlock lets nobody open it; its links count the threads
+    except OSError:
+        return PROCESSES
 
 
 def _address_space() -> int:

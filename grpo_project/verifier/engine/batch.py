@@ -21,6 +21,7 @@ from grpo_project.verifier.verdict import Job, Status, TestResult, Verdict
 
 Key = tuple[bytes, str]
 """Hash of the tests and limits, and the program."""
+_STATUSES = frozenset(Status) - {Status.INFRASTRUCTURE, Status.UNUSABLE}
 KEPT = 20_000
 ATTEMPTS = 3
 """Servers that a batch is given to in all when they die, each with all that is still to be done."""
@@ -29,7 +30,7 @@ ATTEMPTS = 3
 class Cache:
     """Verdicts by code and tests; the newest are kept. For any number of threads.
 
-    What the machine may be to blame for is not kept: a time-out, and a fault of ours.
+    A time-out is not kept: a machine that was stalled for once must not be remembered.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class Cache:
             return self._verdicts.get(key)
 
     def put(self, key: Key, verdict: Verdict) -> None:
-        if verdict.status in (Status.TIMEOUT, Status.INFRASTRUCTURE, Status.UNUSABLE):
+        if verdict.status is Status.TIMEOUT:
             return
         with self._lock:
             self._verdicts[key] = verdict
@@ -84,7 +85,9 @@ class Batch:
         self._secret = secret
         self._keep_faults = keep_faults
         self._keep_unusable = keep_unusable
-        self._lost = 0
+        self._deaths = 0  # of servers
+        self._failure: SandboxError | None = None
+        self._unsent: list[tuple[Key, Spec]] = []
         self._ready: list[tuple[int, Verdict]] = []
         self._waiting: dict[int, tuple[Key, Spec]] = {}
         self._indexes: dict[Key, list[int]] = {}
@@ -114,31 +117,32 @@ class Batch:
             self._run(key, spec)
 
     def _run(self, key: Key, spec: Spec) -> None:
-        code = key[1]
-        seed = hmac.digest(self._secret, spec.key + code.encode("utf-8", "surrogatepass"), "sha256")
-        try:
-            self._engine = self._engine or self._start()
-            number = self._engine.submit(spec.key, spec.payload, code, seed, spec.stuck_s)
-        except SandboxError as error:
-            self._waiting[-1] = (key, spec)  # no number of the engine's: it goes with what else it had
-            self._engine_lost(error)
-        else:
-            self._waiting[number] = (key, spec)
+        if self._failure is None:
+            seed = hmac.digest(self._secret, spec.key + key[1].encode("utf-8", "surrogatepass"), "sha256")
+            try:
+                self._engine = self._engine or self._start()
+                number = self._engine.submit(spec, key[1], seed)
+            except SandboxError as error:
+                self._failure = error
+            else:
+                self._waiting[number] = (key, spec)
+                return
+        self._unsent.append((key, spec))
 
-    def _engine_lost(self, error: SandboxError) -> None:
+    def _start_again(self, failure: SandboxError) -> None:
         """The server died with all that it had: give it to another. Raises ``SandboxError`` when that is in vain."""
-        lost = list(self._waiting.values())
+        lost = [*self._waiting.values(), *self._unsent]
         self._waiting.clear()
-        self._engine = None
-        self._lost += 1
-        if self._lost < ATTEMPTS:
-            for key, spec in lost:
+        self._unsent.clear()
+        self._engine = self._failure = None
+        self._deaths += 1
+        if self._deaths == ATTEMPTS and not self._keep_faults:
+            raise failure
+        for key, spec in lost:
+            if self._deaths < ATTEMPTS:
                 self._run(key, spec)
-        elif not self._keep_faults:
-            raise error
-        else:
-            for key, _ in lost:
-                self._done(key, ("fault", str(error)))
+            else:
+                self._done(key, ("fault", str(failure)))
 
     def __iter__(self) -> Iterator[tuple[int, Verdict]]:
         return self
@@ -149,27 +153,29 @@ class Batch:
         return self._ready.pop()
 
     def _take_one(self) -> None:
-        if not self._waiting:
+        if not self._waiting and not self._unsent:
             raise StopIteration
-        assert self._engine is not None
-        try:
-            number, outcome = self._engine.take(self._waiting)
-        except SandboxError as error:
-            self._engine_lost(error)
-        else:
-            self._done(self._waiting.pop(number)[0], outcome)
+        if self._failure is None:
+            assert self._engine is not None
+            try:
+                number, outcome = self._engine.take(self._waiting)
+            except SandboxError as error:
+                self._failure = error
+            else:
+                return self._done(self._waiting.pop(number)[0], outcome)
+        self._start_again(self._failure)
 
     def _done(self, key: Key, outcome: Outcome) -> None:
+        job = self._jobs[self._indexes[key][0]]
+        if outcome[0] in ("judged", "out_of_memory") and not _makes_sense(outcome[1][0], job):
+            outcome = ("fault", "the judge's answer makes no sense: test code may have changed it")
         if outcome[0] == "fault" and not self._keep_faults:
-            raise SandboxError(
-                f"problem {self._jobs[self._indexes[key][0]].problem.id}: "
-                f"the sandbox failed on every attempt: {outcome[1]}"
-            )
+            raise SandboxError(f"problem {job.problem.id}: the sandbox failed on every attempt: {outcome[1]}")
         if outcome[0] == "unusable" and not self._keep_unusable:
-            raise DataError(f"problem {self._jobs[self._indexes[key][0]].problem.id}: {outcome[1]}")
+            raise DataError(f"problem {job.problem.id}: {outcome[1]}")
         first, *others = self._indexes.pop(key)
-        verdict = _verdict(self._jobs[first], key[1], outcome)
-        if self._cache is not None:
+        verdict = _verdict(job, key[1], outcome)
+        if self._cache is not None and outcome[0] == "judged":
             self._cache.put(key, verdict)
         self._ready += [(index, _copy(verdict, self._jobs[index])) for index in reversed(others)]
         self._ready.append((first, verdict))
@@ -177,6 +183,11 @@ class Batch:
     def __del__(self) -> None:
         if getattr(self, "_waiting", None) and self._engine is not None and self._engine.here and self._engine.usable:
             self._engine.cancel(self._waiting)
+
+
+def _makes_sense(results: list[list[Any]], job: Job) -> bool:
+    """Whether there is one result for each test, of a status that there is."""
+    return len(results) == len(job.problem.tests) and all(result[0] in _STATUSES for result in results)
 
 
 def _copy(verdict: Verdict, job: Job) -> Verdict:
@@ -216,7 +227,7 @@ def _verdict(job: Job, code: str, outcome: Outcome) -> Verdict:
         message=first.message if first else "",
         weak=weak,
         method=method,
-        remarks=remarks,
+        remarks=tuple(remarks),
         cpu_s=cpu_s,
         wall_s=wall_s,
     )

@@ -17,6 +17,7 @@ from typing import Any
 from grpo_project.errors import ConfigError, SandboxError
 from grpo_project.verifier.cage import launch, wire
 from grpo_project.verifier.cage.isolation import LEVELS
+from grpo_project.verifier.languages import Spec
 
 Outcome = tuple[str, Any]
 _END_LIMIT_S = 10.0
@@ -45,6 +46,7 @@ class Engine:
         self._outcomes: dict[int, Outcome] = {}
         self._cancelled: set[int] = set()
         self._next = 0
+        self._profiles: set[str] = set()  # that the server knows
         self.usable = True
         """``False`` once the link is broken: the owner starts another engine."""
         self.isolation = self._greeting()
@@ -65,11 +67,14 @@ class Engine:
         """Whether this process started the server, rather than a parent that forked it."""
         return self._owner == os.getpid()
 
-    def submit(self, key: bytes, problem: bytes, program: str, seed: bytes, stuck_s: float) -> int:
+    def submit(self, spec: Spec, program: str, seed: bytes) -> int:
         """Queue a job and return its number. Raises ``SandboxError`` when the server is gone."""
         with self._writing:
+            if not spec.profiles.keys() <= self._profiles:
+                self._profiles |= spec.profiles.keys()
+                self._write((-2, {name: profile._asdict() for name, profile in spec.profiles.items()}))
             self._next += 1
-            self._write((self._next, key, problem, program, seed, stuck_s))
+            self._write((self._next, spec.key, spec.payload, program, seed, spec.stuck_s))
             return self._next
 
     def cancel(self, numbers: Collection[int]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from grpo_project.verifier.cage import values
-from grpo_project.verifier.cage.cage import CageError
+from grpo_project.verifier.cage.launch import CageError
 from grpo_project.verifier.cage.session import Session, Stopped
 from grpo_project.verifier.python.dry_run import Call, Prefetch, blob_of, key_of
 from grpo_project.verifier.python.handles import (
@@ -22,28 +22,31 @@ from grpo_project.verifier.python.handles import (
 )
 
 _REPEATS = 2
-TEST_CODE_S = 10.0
-"""Wall seconds that judging one candidate may take, the problem's own test code included and the cage's work not."""
+TEST_CODE_CPU_S, TEST_CODE_WALL_S = 10.0, 100.0
+"""What judging one candidate may take, the problem's own test code included and the cage's work not: CPU seconds, which
+a busy machine does not shorten, and wall seconds, for test code that sleeps."""
 
 
 class Watchdog:
-    """Ends this process by SIGALRM when judging takes too long, which hostile values can bring about.
+    """Ends this process by SIGPROF or SIGALRM when judging takes too long, which hostile values can bring about.
 
     It runs while answers are decoded, compared, and given to the problem's own test code; not while the cage works.
 
-    The signal keeps its default action: neither a bare ``except`` nor a long multiplication holds it up. Whoever
+    The signals keep their default action: neither a bare ``except`` nor a long multiplication holds it up. Whoever
     started this process sees what it died of.
     """
 
-    def __init__(self, seconds: float = TEST_CODE_S) -> None:
-        self._left = seconds
+    def __init__(self) -> None:
+        self._left = {signal.ITIMER_PROF: TEST_CODE_CPU_S, signal.ITIMER_REAL: TEST_CODE_WALL_S}
 
     def __enter__(self) -> Watchdog:
-        signal.setitimer(signal.ITIMER_REAL, max(self._left, 0.001))
+        for timer, left in self._left.items():
+            signal.setitimer(timer, max(left, 0.001))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._left, _interval = signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer in self._left:
+            self._left[timer], _interval = signal.setitimer(timer, 0)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

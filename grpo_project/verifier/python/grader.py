@@ -8,7 +8,8 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from grpo_project.verifier.cage.cage import Cage, CageError
+from grpo_project.verifier.cage.cage import Cage
+from grpo_project.verifier.cage.launch import CageError
 from grpo_project.verifier.cage.limits import Limits
 from grpo_project.verifier.cage.session import Session, Stopped
 from grpo_project.verifier.python.calls import Calls, Mispredicted, exception_of

@@ -8,6 +8,9 @@ from typing import Any
 
 from grpo_project.errors import DataError
 from grpo_project.problems.problem import AssertTest, CallTest, CaseTest, CheckTest, Problem, StdioTest
+from grpo_project.verifier.cage import launch
+from grpo_project.verifier.cage.limits import Limits
+from grpo_project.verifier.cage.profile import NUMPY, Profile
 from grpo_project.verifier.extract import scaffold_of
 from grpo_project.verifier.python.analysis import classes_in
 
@@ -44,8 +47,14 @@ def content_of(problem: Problem, *, stop_early: bool = False) -> tuple[dict[str,
         marshal.dumps(content["tests"])
     except ValueError:
         raise DataError(f"problem {problem.id}: a test's args have to be built-in values") from None
-    runs = len(problem.tests) if kind == "stdio" else 1
-    return content, 120 + runs * problem.time_limit_s * 100
+    runs = len(problem.tests) if kind == "stdio" else 2  # twice where the order of calls matters
+    return content, 240 + runs * Limits(**content["limits"]).wall_s
+
+
+def profiles() -> dict[str, Profile]:
+    """The cage with numpy loaded, where it is installed."""
+    site = launch.found_numpy()
+    return {} if site is None else {NUMPY: Profile(site=site, packages=("numpy.random",))}
 
 
 def _imports(problem: Problem) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from grpo_project.verifier.cage.cage import Cage
@@ -84,11 +85,12 @@ def _raised(session: Session) -> Result | None:
 
 
 def _readable(text: str) -> int:
-    """A descriptor that reads ``text`` from its start. The program can't write to it."""
-    memory = os.memfd_create("stdin")
-    try:
-        with open(memory, "wb", closefd=False) as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
-        return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY)
-    finally:
-        os.close(memory)
+    """A descriptor that reads ``text`` from its start. Nothing can be written to it: there is no /proc here to open it
+    for reading only, so its content is sealed."""
+    memory = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(memory, "wb", closefd=False) as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
+    os.lseek(memory, 0, os.SEEK_SET)
+    return memory

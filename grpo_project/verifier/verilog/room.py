@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from grpo_project.verifier.cage.launch import Launcher
 from grpo_project.verifier.room import Graded
 from grpo_project.verifier.verilog.exam import VerilogExam
 from grpo_project.verifier.verilog.icarus import Icarus
@@ -13,13 +14,13 @@ from grpo_project.verifier.verilog.simulator import Simulator
 class Room:
     """Nothing is started before the first design."""
 
-    def __init__(self, isolation: str) -> None:
-        self._isolation = isolation
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
         self._simulator: Simulator | None = None
 
     def grader(self, spec: dict[str, Any]) -> VerilogExam:
         if self._simulator is None:
-            self._simulator = Simulator(self._isolation, Icarus(**spec["icarus"]), spec["pyslang_site"])
+            self._simulator = Simulator(self._launcher, Icarus(**spec["icarus"]))
         return VerilogExam(spec)
 
     def grade(self, grader: VerilogExam, program: str, seed: bytes) -> Graded:
@@ -31,7 +32,3 @@ class Room:
 
     def start(self) -> None:
         """Which programs are needed is known with the first problem."""
-
-    def close(self) -> None:
-        if self._simulator is not None:
-            self._simulator.close()

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from grpo_project.verifier.cage import values
-from grpo_project.verifier.cage.cage import Cage, CageError
+from grpo_project.verifier.cage.cage import Cage
+from grpo_project.verifier.cage.launch import CageError, Launcher
 from grpo_project.verifier.cage.limits import Limits
-from grpo_project.verifier.cage.profile import Profile
 from grpo_project.verifier.cage.session import Output, Session, Stopped
 from grpo_project.verifier.verilog.icarus import Icarus
 
+PROGRAMS, READER = "icarus", "pyslang"
+"""Names of the two profiles (``spec.profiles``)."""
 SOURCE, PROGRAM, CONFIGURATION, DEFINES = "design.sv", "design.vvp", "ivl.conf", "defines"
 _MEMORY = re.compile(r"bad_alloc|out of memory|Cannot allocate memory|std::length_error", re.I)
 _SYNTAX = re.compile(r"syntax error|\berror: (?:malformed|invalid)|\bgive up\b", re.I)
@@ -46,16 +48,10 @@ class Run:
 class Simulator:
     """Two cages: one whose children become Icarus' programs, one with ``pyslang``. Each starts when it is needed."""
 
-    def __init__(self, isolation: str, icarus: Icarus, pyslang_site: str) -> None:
+    def __init__(self, launcher: Launcher, icarus: Icarus) -> None:
         self.icarus = icarus
-        programs = Profile(resident="verilog.programs", programs=icarus.readable)
-        reader = Profile(resident="verilog.check", site=pyslang_site, packages=("pyslang",))
-        self._programs = Cage(isolation, programs)
-        self._reader = Cage(isolation, reader)
-
-    def close(self) -> None:
-        self._programs.close()
-        self._reader.close()
+        self._programs = Cage(launcher, PROGRAMS)
+        self._reader = Cage(launcher, READER)
 
     def preprocess(self, text: str, limits: Limits, files: Mapping[str, str] | None = None) -> Run:
         """The text without macros and conditions. Raises ``Failed`` with the status of a text that can't be read."""

@@ -9,7 +9,9 @@ from typing import Any
 
 from grpo_project.errors import ConfigError, DataError
 from grpo_project.problems.problem import Bench, BenchTest, Problem
+from grpo_project.verifier.cage.profile import Profile
 from grpo_project.verifier.verilog.icarus import find_icarus
+from grpo_project.verifier.verilog.simulator import PROGRAMS, READER
 
 
 def content_of(problem: Problem, *, stop_early: bool = False) -> tuple[dict[str, Any], float]:
@@ -39,9 +41,15 @@ def content_of(problem: Problem, *, stop_early: bool = False) -> tuple[dict[str,
             "memory_mb": problem.memory_limit_mb,
         },
         "icarus": dataclasses.asdict(find_icarus()),
-        "pyslang_site": pyslang_site(),
     }
     return content, 600 + problem.time_limit_s * 100
+
+
+def profiles() -> dict[str, Profile]:
+    """Cages whose children become Icarus' programs, and cages with ``pyslang``. Raises ``ConfigError``."""
+    programs = Profile(resident="verilog.programs", programs=find_icarus().readable)
+    reader = Profile(resident="verilog.check", site=pyslang_site(), packages=("pyslang",))
+    return {PROGRAMS: programs, READER: reader}
 
 
 def pyslang_site() -> str:
