@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 REWARDS = ("pass_rate", "all_or_nothing", "mixed", "stepwise")
+WEAK_TESTS = ("ignore", "allow")
 ON_STALL = ("warn", "relax", "advance", "stop")
 
 
@@ -74,6 +75,11 @@ class RunArguments:
         "What a completion earns: its share of tests passed, 1 only if all pass, the mean of the two, or in steps from "
         "code that compiles to all tests (docs/verilog.md).",
         choices=list(REWARDS),
+    )
+    weak_tests: str = _arg(
+        "ignore",
+        "Tests that only the program's own objects can judge: no part of the reward, or counted like the others.",
+        choices=list(WEAK_TESTS),
     )
 
     eval_every_n_steps: int = _arg(25, "Evaluate on held-out problems every N optimizer steps (0: never).")

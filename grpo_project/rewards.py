@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
 
 from grpo_project.verifier.verdict import Status, Verdict
 
@@ -47,4 +49,28 @@ def stepwise(verdict: Verdict) -> float:
     return RAN + SHARE * verdict.pass_rate
 
 
+def strong_evidence(verdict: Verdict) -> Verdict:
+    """The verdict over the tests that are not weak; over one that failed, where all are.
+
+    Which tests are weak is the problem's, the same for every completion: none can gain by moving its failures there.
+    """
+    if not any(test.weak for test in verdict.tests):
+        return verdict
+    strong = [test for test in verdict.tests if not test.weak]
+    return replace(verdict, passed=sum(test.passed for test in strong), total=max(1, len(strong)))
+
+
 BY_NAME: dict[str, RewardFunction] = {f.__name__: f for f in (pass_rate, all_or_nothing, mixed, stepwise)}
+
+
+def reward_function(name: str, weak_tests: str = "ignore") -> RewardFunction:
+    """The reward of this name; ``weak_tests`` is "ignore" or "allow"."""
+    reward = BY_NAME[name]
+    if weak_tests == "allow":
+        return reward
+
+    @wraps(reward)
+    def of_strong_evidence(verdict: Verdict) -> float:
+        return reward(strong_evidence(verdict))
+
+    return of_strong_evidence

@@ -162,7 +162,7 @@ def _notes_of(row: Row) -> list[str]:
     if len({(verdict.status, verdict.passed) for verdict in row.verdicts}) > 1:
         notes.append("flaky: " + ", ".join(f"{verdict.passed}/{verdict.total}" for verdict in row.verdicts))
     if row.verdicts and row.verdicts[0].weak:
-        notes.append("weak: judged inside the program's own process")
+        notes.append(_weak_note(row.verdicts[0]))
     slowest = max((test.cpu_s for verdict in row.verdicts for test in verdict.tests), default=0.0)
     if slowest > SLOW_SHARE * row.problem.time_limit_s:
         notes.append(f"slow: {slowest:.2g} of {row.problem.time_limit_s:g} s")
@@ -173,6 +173,14 @@ def _notes_of(row: Row) -> list[str]:
     if row.verdicts and not row.verdicts[0].solved:
         notes.append(_first_failure(row.verdicts[0]))
     return notes
+
+
+def _weak_note(verdict: Verdict) -> str:
+    count = sum(test.weak for test in verdict.tests)
+    if not count:
+        return f"weak: {verdict.method or 'judged inside of the cage'}"
+    earns = ", so nothing earns a reward without --weak_tests allow" if count == len(verdict.tests) else ""
+    return f"weak: {count} of {verdict.total} tests left to the program's own objects{earns}"
 
 
 def _first_failure(verdict: Verdict) -> str:

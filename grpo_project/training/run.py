@@ -27,7 +27,7 @@ from grpo_project.errors import ConfigError
 from grpo_project.evaluation.callback import EnhancedInferenceCallback
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.prompt import prompt_for
-from grpo_project.rewards import BY_NAME
+from grpo_project.rewards import reward_function
 from grpo_project.tracking.sinks import SINKS
 from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, TimedSaveCallback
 from grpo_project.training.model_card import write_model_card
@@ -123,7 +123,7 @@ def build_trainer(
             problem_source=plan.source,
             render=lambda problem: prompt_for(problem, tokenizer, arguments.system_prompt),
             judge=FaultsAsVerdicts(verifier),
-            reward=BY_NAME[arguments.reward],
+            reward=reward_function(arguments.reward, arguments.weak_tests),
             epoch_size=len(plan.train.problems),
             padding_free=arguments.ragged_batches,
             max_resample=arguments.max_resample,

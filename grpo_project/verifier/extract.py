@@ -10,17 +10,17 @@ import re
 
 from grpo_project.problems.problem import Problem
 
-_FENCE = re.compile(r"^\s{0,3}(```+|~~~+)[ \t]*([^\s`]*)[^`\n]*$")
 _PYTHON = ("python", "py", "python3", "py3")
-# A line at the margin that starts a statement; a sentence of prose does not look like this.
+# A line at the margin that starts a statement; a sentence of prose does not look like this. No two neighbouring repeats
+# match the same characters: else a failed match would take quadratic or cubic time.
 _STATEMENT = re.compile(
     r"""(?: (?:async\s+)?def\s+\w+\s*[\(\[] | class\s+\w+\s*[\(:\[] | @\w | import\s+\w[\w., ]*$
       | from\s+[\w.]+\s+import\s
       | if\s.*:\s*(?:\#.*)?$ | (?:if|elif|while|for|with|async\s+with|async\s+for)\s.+:\s*\S* | (?:else|try|finally)\s*:
       | except\b.*:| match\s.+:\s*$ | return\b(?:$|\s+[\w\(\[\{\-'"]) | raise\s+\w | assert\s | del\s+\w | pass\s*$
       | global\s+\w | [A-Za-z_][\w.]*(?:\[[^\]]*\])*\s*(?:=|\+=|-=|\*=|/=|//=|%=|\|=|&=|\^=|>>=|<<=)[^=]?
-      | [A-Za-z_]\w*(?:\s*,\s*\*?[A-Za-z_]\w*)+\s*=[^=] | [A-Za-z_]\w*\s*:\s*[\w\[\], .|"']+\s*=\s | [A-Za-z_][\w.]*\(
-      | \# | [\)\]\}] | \"\"\" | ''' )""",
+      | [A-Za-z_]\w*(?:\s*,\s*\*?[A-Za-z_]\w*)+\s*=[^=] | [A-Za-z_]\w*\s?:\s?[\w\["'][\w\[\], .|"']*=\s
+      | [A-Za-z_][\w.]*\( | \# | [\)\]\}] | \"\"\" | ''' )""",
     re.VERBOSE,
 )
 _TRIPLE = re.compile(r'"""|' + r"'''")
@@ -67,10 +67,10 @@ def _fenced(text: str) -> list[tuple[str, str]]:
     fence = language = ""
     lines: list[str] = []
     for line in text.split("\n"):
-        match = _FENCE.match(line)
-        if not fence and match:
-            fence, language, lines = match[1], match[2].lower(), []
-        elif fence and match and match[1].startswith(fence) and not match[2]:
+        mark, info = _fence(line)
+        if not fence and mark:
+            fence, language, lines = mark, info, []
+        elif fence and mark.startswith(fence) and not info:
             blocks.append((language, "\n".join(lines)))
             fence = ""
         elif fence:
@@ -78,6 +78,21 @@ def _fenced(text: str) -> list[tuple[str, str]]:
     if fence:
         blocks.append((language, "\n".join(lines)))
     return [(language, content) for language, content in blocks if content.strip()]
+
+
+def _fence(line: str) -> tuple[str, str]:
+    """The mark of a fence and its language; two empty strings where the line is none.
+
+    Without a regular expression: several of its parts would match the same characters, in cubic time.
+    """
+    rest = line.lstrip()
+    if len(line) - len(rest) > 3 or not rest.startswith(("```", "~~~")):
+        return "", ""
+    info = rest.lstrip(rest[0])
+    if "`" in info:
+        return "", ""
+    words = info.split(maxsplit=1)
+    return rest[: len(rest) - len(info)], words[0].lower() if words else ""
 
 
 def _best_block(blocks: list[tuple[str, str]], problem: Problem) -> str | None:

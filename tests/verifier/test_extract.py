@@ -1,5 +1,8 @@
 """Where the program is in what a model writes."""
 
+import subprocess
+import sys
+
 import pytest
 
 from grpo_project.problems.problem import CallTest, Problem, StdioTest
@@ -104,10 +107,50 @@ def test_programs(text):
     assert "print" in code
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["(" * 10**6, "a" * 10**6, "x" + ".a" * 10**6, "```" * 10**5, "if " + ":" * 10**6, "\n" * 10**6, '"""' * 10**5],
-)
-def test_hostile_texts_take_no_time(text):
-    for problem in (PLAIN, WITH_STARTER, PROGRAM):
-        extract_code(text, problem)
+HOSTILE = """
+import resource
+from grpo_project.problems.problem import CallTest, Problem, StdioTest
+from grpo_project.verifier.extract import extract_code
+
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # linear time takes some two seconds, quadratic time takes hours
+call, starter = (CallTest((1,), 1),), "import math\\ndef f(x):\\n"
+problems = [
+    Problem("p", "", call, entry_point="f"),
+    Problem("p", "", call, entry_point="f", starter_code=starter),
+    Problem("p", "", (StdioTest("", ""),)),
+]
+N = 200_000
+for unit in UNITS:
+    long, line = unit * (N // len(unit)), "x: " + (unit * 390)[:390]
+    for problem in problems:
+        for text in (long, "f" + long + "`", (line + "\\n") * 500):
+            extract_code(text, problem)
+"""
+UNITS = [
+    "~",
+    "`",
+    "```",
+    " ",
+    "\t",
+    "\n",
+    "\r",
+    "(",
+    "a",
+    "x.",
+    "a[]",
+    "a , ",
+    ": ",
+    "if :",
+    "'",
+    '"',
+    '"""',
+    "def\n",
+    "@x\n",
+    "=",
+]
+
+
+def test_hostile_texts_take_linear_time():
+    program = HOSTILE.replace("UNITS", repr(UNITS))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
