@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from grpo_project.durations import show_duration
 from grpo_project.evaluation.result import levels_of
 from grpo_project.record.run_directory import RESERVED
 from grpo_project.reports.run_reader import MAIN, RunReader
@@ -63,6 +64,17 @@ def time_parts(reader: RunReader) -> Columns:
             rows.append({"step": row["step"], **parts, "other" if names else "whole step": rest})
     shown = dict.fromkeys(name for row in rows for name in row if name != "step")
     return {name: rounded(column) for name, column in bucket_means(rows, list(shown)).items()}
+
+
+def time_in_all(reader: RunReader) -> str:
+    """``In all 132 s in steps, 14 s in 11 evaluations, 2 s in 9 checkpoints.``: what the rows that count took."""
+    evaluations, saves = finite(reader.evaluations, "eval/seconds"), reader.events("checkpoint")
+    kinds = {
+        "in steps": [value for _, value in finite(reader.training, "step_time")],
+        f"in {len(evaluations)} evaluations": [value for _, value in evaluations],
+        f"in {len(saves)} checkpoints": [event.get("seconds", 0.0) for event in saves],
+    }
+    return "In all " + ", ".join(f"{show_duration(sum(s))} {kind}" for kind, s in kinds.items() if s) + "."
 
 
 def metric_names(reader: RunReader) -> list[str]:

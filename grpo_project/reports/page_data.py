@@ -35,6 +35,7 @@ def run_data(reader: RunReader) -> dict[str, Any]:
         "facts": headline.facts(reader),
         "curves": curves.training_curves(reader),
         "time": curves.time_parts(reader),
+        "time_in_all": curves.time_in_all(reader),
         "tokens_per_second": curves.pairs(thin(curves.tokens_per_second(reader))),
         "completions": completions(reader),
         "grid": problem_grid(reader.folder),

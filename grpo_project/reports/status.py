@@ -147,7 +147,7 @@ def rows(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("reward", "none yet" if status["reward"] is None else f"{status['reward']:.3f} (mean of the last steps)"),
         ("held out", evaluation_text(status["evaluation"])),
         ("stage", stage_text(status["stage"])),
-        ("memory", ", ".join(f"{name} {value:,.0f}" for name, value in status["memory"].items())),
+        ("memory", memory_text(status["memory"])),
         ("starts", starts_text(status)),
         ("sandbox", str(status["isolation"])),
         ("W&B", tracking_text(status["tracking"])),
@@ -171,6 +171,12 @@ def speed_text(status: dict[str, Any]) -> str:
     if status["left_s"] is not None:
         parts.append(f"{show_duration(status['left_s'])} left")
     return ", ".join(parts)
+
+
+def memory_text(memory: dict[str, float]) -> str:
+    """``at most 1,204 MB host, 30,100 MB device``"""
+    parts = [f"{value:,.0f} MB {name.split('/')[1].removesuffix('_mb')}" for name, value in memory.items()]
+    return f"at most {', '.join(parts)}" if parts else ""
 
 
 def starts_text(status: dict[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from typing import Any
 
+import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -12,8 +14,18 @@ from grpo_project.record.journal import Journal
 from grpo_project.training.stop_request import StopRequest
 
 
+def peak_memory() -> dict[str, float]:
+    """The most that this process has held so far, in MB: of the machine's memory, and of its GPU's where it has one."""
+    found = {"memory/host_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}  # kilobytes on Linux
+    if torch.cuda.is_available():
+        found["memory/device_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return found
+
+
 class JournalCallback(TrainerCallback):
-    """One row of kind ``train`` for each optimizer step; the closing totals (runtime, samples a second) are an event.
+    """One row of kind ``train`` for each optimizer step, with the peak of memory.
+
+    The closing totals (runtime, samples a second) are an event.
 
     Evaluations write their own rows (kind ``eval``).
     """
@@ -32,7 +44,7 @@ class JournalCallback(TrainerCallback):
         if not logs or not state.is_world_process_zero:
             return
         if "loss" in logs:
-            self.journal.metrics(state.global_step, "train", logs)
+            self.journal.metrics(state.global_step, "train", {**logs, **peak_memory()})
         elif "train_runtime" in logs:
             self.journal.event("training_ended", step=state.global_step, **logs)
 

@@ -51,7 +51,7 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "TRL's own batches": ["--ragged_batches", "false"],
     "no evaluation": ["--eval_every_n_steps", "0"],
 }
-VOLATILE = ("seconds", "time", "_per_second", "runtime", "attempt")
+VOLATILE = ("seconds", "time", "_per_second", "runtime", "attempt", "memory/")
 
 
 @dataclass

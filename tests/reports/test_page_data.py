@@ -65,6 +65,7 @@ def test_every_number_of_the_page_is_the_journals(tmp_path: Path) -> None:
     # 1,000 tokens in 2 seconds; where a process began there is no step before to compare with
     assert page["tokens_per_second"] == [[s for s in range(2, 21) if s not in (6, 11)], [500.0] * 17]
 
+    assert page["time_in_all"] == "In all 40 s in steps, 8 s in 5 evaluations."
     starts = [(a["from"], a["kept"], a["seen"], a["how"]) for a in page["attempts"]]
     assert starts == [(0, 5, 7, "killed"), (5, 10, 13, "killed"), (10, 20, 20, "finished")]
     first, last = evaluated[0], evaluated[-1]

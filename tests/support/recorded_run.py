@@ -26,6 +26,7 @@ def record_run(
     prompt: str = "Add 1 to x.",
     config: Mapping[str, Any] | None = None,
     samples: bool = True,
+    expected: Sequence[str] = ("42",),
 ) -> Path:
     """A run of two problems a level.
 
@@ -35,6 +36,7 @@ def record_run(
         every: steps between evaluations; 0 makes none.
         skill: shifts every pass rate.
         config: ``grpo`` flags beside the usual ones.
+        expected: what the tests of each training completion expect, one a test.
     """
     last = starts[-1][1]
     grpo = {"max_steps": last, "num_generations": 4, "logging_steps": 1, "seed": 1, **(config or {})}
@@ -60,7 +62,7 @@ def record_run(
                 if step:
                     journal.metrics(step, "train", training_row(step, attempt))
                     if samples:
-                        store.append(step, group(step, code, prompt))
+                        store.append(step, group(step, code, prompt, expected))
                 if every and step % every == 0:
                     result = evaluation(step, last, skill, code, prompt)
                     evaluations.write(step, result.records)
@@ -86,16 +88,19 @@ def training_row(step: int, attempt: int) -> dict[str, float]:
     }
 
 
-def group(step: int, code: str, prompt: str) -> list[dict[str, Any]]:
+def group(step: int, code: str, prompt: str, expected: Sequence[str]) -> list[dict[str, Any]]:
     """Four completions of one problem: all wrong at first, then some right, then all."""
     right = min(4, step // 4)
     level = LEVELS[step % 2]
-    return [sample(f"{level}-{step % 4}", level, i < right, code, prompt) for i in range(4)]
+    return [sample(f"{level}-{step % 4}", level, i < right, code, prompt, expected) for i in range(4)]
 
 
-def sample(problem: str, level: str, passed: bool, code: str, prompt: str) -> dict[str, Any]:
+def sample(problem: str, level: str, passed: bool, code: str, prompt: str, expected: Sequence[str]) -> dict[str, Any]:
     status = "passed" if passed else "failed"
-    test = {"status": status, "message": "", "input": "f(41)", "expected": "42", "got": "42" if passed else "41"}
+    tests = [
+        {"status": status, "message": "", "input": f"f({i})", "expected": text, "got": text if passed else "41"}
+        for i, text in enumerate(expected, start=41)
+    ]
     return {
         "problem_id": problem,
         "level": level,
@@ -103,9 +108,9 @@ def sample(problem: str, level: str, passed: bool, code: str, prompt: str) -> di
         "completion": code,
         "code": code,
         "status": status,
-        "passed": int(passed),
-        "total": 1,
-        "tests": [{**test, "cpu_s": 0.0}],
+        "passed": len(tests) if passed else 0,
+        "total": len(tests),
+        "tests": [{**test, "cpu_s": 0.0} for test in tests],
         "reward": float(passed),
         "advantage": 0.5 if passed else -0.5,
     }

@@ -4,12 +4,12 @@
 function completionCard(c, index) {
   const failing = c.failing;
   return el("div", { class: `completion ${statusClass(c.status)}` },
-    el("div", { class: "head" }, el("b", {}, `${STATUS_MARK[c.status] || "!"} #${index + 1} ${c.status.replace("_", " ")} ${c.passed}/${c.total}`),
+    el("div", { class: "head" }, el("b", {}, `${STATUS_MARK[c.status] || "!"} ${index === null ? "" : `#${index + 1} `}${c.status.replace("_", " ")} ${c.passed}/${c.total}`),
       c.reward === null || c.reward === undefined ? null
         : el("span", { class: "quiet" }, `reward ${number(c.reward)} · advantage ${c.advantage === null ? "-" : signed(c.advantage)}`)),
     c.truncated ? el("div", { class: "signs" }, "cut off by the token limit") : null,
     c.signs.map((sign) => el("div", { class: "signs" }, `Suspect: ${sign}`)),
-    el("pre", { tabindex: "0", "aria-label": `program ${index + 1}` }, c.code),
+    el("pre", { tabindex: "0", "aria-label": index === null ? "program" : `program ${index + 1}` }, c.code),
     c.is_code ? null : el("div", { class: "quiet" }, "No code was found in this completion."),
     failing ? el("dl", {}, el("dt", {}, "first failing"), el("dd", { class: "mono" }, failing.input || "-"),
       el("dt", {}, "expected"), el("dd", { class: "mono" }, failing.expected || "-"),
@@ -68,8 +68,8 @@ function problemView(grid, row) {
   const rates = grid.cells.filter((cell) => cell[1] === row).map((cell) => [grid.steps[cell[0]], cell[2]]).sort((a, b) => a[0] - b[0]);
   const head = el("div", {}, el("h3", {}, name), el("p", { class: "quiet" }, `${grid.levels[row]} · ` + rates.map(([s, r]) => `step ${s}: ${percent(r)}`).join(" · ")));
   if (!detail) return el("div", {}, head, empty("This problem's texts did not fit into the page; grpo samples shows them."));
-  const sides = [detail.first, detail.last].filter(Boolean).map((c, i) =>
-    el("div", {}, el("p", { class: "quiet" }, `step ${number(c.step)}`), completionCard(c, i)));
+  const sides = [detail.first, detail.last].filter(Boolean).map((c) =>
+    el("div", {}, el("p", { class: "quiet" }, `step ${number(c.step)}`), completionCard(c, null)));
   return el("div", {}, head, later("The prompt", () => el("pre", {}, detail.prompt)), el("div", { class: "side" }, sides),
     detail.difference ? later("What changed in the code", () => diffView(detail.difference)) : null);
 }

@@ -73,11 +73,11 @@ function timeSection(run) {
   const last = Math.max(1, run.last_step), blocks = [];
   const names = Object.keys(run.time).filter((name) => name !== "step");
   if (names.length) blocks.push(stackFigure({ id: "time", title: "Seconds of a step", last, columns: run.time, yName: "s",
-    note: names.length > 1 ? "What a step's time goes to, layer by layer." : "This run's journal does not part the time of a step." }));
+    note: `${names.length > 1 ? "What a step's time goes to, layer by layer." : "The journal does not part the time of a step."} ${run.time_in_all}` }));
   if (run.tokens_per_second[0].length) blocks.push(linesFigure({ id: "tokens", title: "Tokens a second", note: "Prompt and completion tokens that were trained on.", last, min: 0,
     curves: [{ name: "tokens a second", points: run.tokens_per_second, index: 2, more: { showSymbol: false, lineStyle: { width: 1.3, color: colour(2) } } }] }));
   const memory = Object.entries(run.curves).filter(([name]) => /memory/.test(name));
-  if (memory.length) blocks.push(linesFigure({ id: "memory", title: "Peak memory", last, min: 0, curves: memory.map(([name, points]) => ({ name, points })) }));
+  if (memory.length) blocks.push(linesFigure({ id: "memory", title: "Peak memory", note: "MB, since the process began.", last, min: 0, curves: memory.map(([name, points]) => ({ name: name.replace("memory/", "").replace("_mb", ""), points, more: { showSymbol: false } })) }));
   return blocks.length ? section("time-section", "Time", "Where the time goes", null, el("div", { class: "grid2" }, blocks)) : null;
 }
 
@@ -107,19 +107,32 @@ function signalSection(run) {
   return figures.length ? section("signal-section", "Signal", "Is there signal?", "What each step had to learn from, and how the policy moved.", el("div", { class: "grid3" }, figures)) : null;
 }
 
+// A button that shows a suspect's group, if it is in the page.
+function toGroup(found, suspect) {
+  const place = found.groups.findIndex((g) => g.step === suspect.step && g.problem === suspect.problem);
+  if (place < 0) return null;
+  return el("button", { type: "button", onclick: () => {
+    window.chosenGroup = String(place);
+    const section = groupsSection(found);
+    document.getElementById("groups").replaceWith(section);
+    section.scrollIntoView();
+    section.querySelector("select").focus({ preventScroll: true });
+  } }, "Show its group");
+}
+
 function failuresSection(run) {
   const found = run.completions, last = Math.max(1, run.last_step);
   const share = (v) => (v === null ? "-" : percent(v));
   const kinds = table([{ name: "kind" }, { name: `to step ${found.failures_since}`, number: true }, { name: "after", number: true }, { name: "example" }],
     found.failures.map((f) => [el("span", {}, f.kind, f.new ? el("span", { class: "chip warn", style: "margin-left:8px" }, "new") : null), share(f.before_share), share(f.after_share), el("span", { class: "mono" }, f.example)]), "Kinds of failure");
   const suspects = found.suspects.length
-    ? el("ul", { class: "plain" }, found.suspects.map((s) => el("li", {}, el("b", {}, `step ${number(s.step)} · ${s.problem} · ${s.level}`), s.signs.map((sign) => el("div", {}, sign)))))
+    ? el("ul", { class: "plain" }, found.suspects.map((s) => el("li", {}, el("b", {}, `step ${number(s.step)} · ${s.problem} · ${s.level}`), s.signs.map((sign) => el("div", {}, sign)), toGroup(found, s))))
     : empty("None among the completions that were read closely.");
   return section("failures", "Failures", "How it fails, and what looks too good",
     `${number(found.count)} training completions; messages and code of ${number(found.read_closely)} of them were read closely.`,
     stackFigure({ id: "outcomes", title: "Outcomes of completions", percentY: true, colours: true, last, columns: found.outcomes, note: "Share of each step's completions." }),
     el("div", { class: "grid2" },
-      card(el("h3", {}, "Kinds of failure"), el("p", { class: "note quiet" }, "Shares before and after the last evaluation but the newest; a new kind is marked."), kinds),
+      card(el("h3", {}, "Kinds of failure"), el("p", { class: "note quiet" }, `Shares of completions up to step ${found.failures_since}, where the evaluation before the newest was made, and after it; a new kind is marked.`), kinds),
       card(el("h3", {}, "Suspects"), el("p", { class: "note quiet" }, "Passed, perhaps for a reason that is not the problem's. Signs, not proofs."), suspects,
         el("p", { class: "quiet" }, found.weak_share === null ? "Whether verdicts were weak is not recorded." : `Weak verdicts (judged inside the program's own process): ${percent(found.weak_share)}.`))));
 }
@@ -161,7 +174,7 @@ const seedsFigure = (f) => figure({ id: f.id, title: f.title, note: f.note, heig
   rows: () => joined(f.curves) });
 
 const chipOf = (run) => el("span", { class: `chip ${{ finished: "good", running: "good", failed: "bad", killed: "bad", interrupted: "warn" }[run.status] || ""}` }, run.status);
-const tilesOf = (run) => el("div", { class: "tiles" }, run.tiles.map((t) => el("div", { class: "tile" }, el("div", { class: "label" }, t.label), el("div", { class: "value" }, t.value), el("div", { class: "detail" }, t.detail))));
+const tilesOf = (run) => el("div", { class: "tiles" }, run.tiles.map((t) => el("div", { class: "tile" }, el("div", { class: "label" }, t.label), el("div", { class: t.value.length > 9 ? "value long" : "value" }, t.value), el("div", { class: "detail" }, t.detail))));
 
 function runPage(run) {
   return [
