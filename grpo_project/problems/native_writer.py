@@ -48,8 +48,17 @@ def native_row(problem: Problem) -> dict[str, Any]:
     if problem.comparison != Comparison():
         compare = {item.name: getattr(problem.comparison, item.name) for item in fields(Comparison)}
         row["compare"] = {name: value for name, value in compare.items() if value is not None}
+    if problem.bench is not None:
+        row |= _bench_fields(problem.bench)
     row["tests"] = [_test_row(test) for test in problem.tests]
     return row
+
+
+def _bench_fields(bench: Bench) -> dict[str, Any]:
+    """Verilog's own fields, without those at their default."""
+    found = {item.name: getattr(bench, item.name) for item in fields(Bench) if item.name != "files"}
+    found = {name: value for name, value in found.items() if value != _BENCH_DEFAULTS[name]}
+    return found | ({"files": dict(bench.files)} if bench.files else {})
 
 
 def _test_row(test: Test) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 _CASE = re.compile(r"^[ \t]*Test\s*Case\s*#?(\d+)\s*[:\-]?\s*\b(PASS(?:ED)?|FAIL(?:ED)?)\b(.*)$", re.M | re.I)
 _COUNTS = re.compile(r"\bPassed\s*[:=]\s*(\d+)\s*,?\s*Failed\s*[:=]\s*(\d+)", re.I)
 _OVERALL = re.compile(r"\bOVERALL[_ ](PASS|FAIL)", re.I)
-_RTLLM = re.compile(r"\bYour Design Passed\b|\bTest completed with\s+\d+\s*(?:/\s*\d+)?\s*failures", re.I)
+_RTLLM = re.compile(r"\bYour Design Passed\b|\bTest completed with\s+(?:\d+\s*)?(?:/\s*\d+\s*)?failures", re.I)
 _FAILURES = re.compile(r"\b(\d+)\s*/\s*(\d+)\s*failures", re.I)
 _PASS = re.compile(r"\bPass|\bpass")
 _MISMATCHES = re.compile(r"^Mismatches: (\d+) in (\d+) samples$", re.M)

@@ -162,7 +162,7 @@ class _Preparation:
         """The module as it is instantiated (``None`` where a port is no vector of bits), its roots, its instances."""
         module = self._sources.module
         found = self._simulator.interface_of(module, sources, self._wide)
-        if found is None:
+        if found is None or (len(sources) > 1 and found["roots"] == [module]):  # the reference, which nobody names
             others = instantiated_in(sources[0]) - set(modules_in(sources[0]))
             instead = f"; it instantiates {', '.join(sorted(others))}" if others else ""
             raise Unusable(f"the bench instantiates no module {module}{instead}")
