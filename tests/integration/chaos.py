@@ -4,6 +4,9 @@
 
 Each run is the real command in a process of its own. The processes are forked from this one, which has loaded the
 libraries: a start costs a second instead of six, so that a hundred kills fit into minutes.
+
+A run is ended in three ways: by SIGKILL, by SIGTERM and by ``--max_runtime`` (the latter two save within the step). The
+moments: any time, inside saves, at journal rows, inside evaluations, and between the last checkpoint and the end.
 """
 
 from __future__ import annotations
@@ -21,37 +24,22 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # forked children must find no thread pool
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from safetensors.numpy import load_file
+from chaos_configurations import CONFIGURATIONS, flags_of
+from run_differences import differences
 
+import grpo_project.training.run  # noqa: F401  what a start would load
 from grpo_project.cli import main
-from grpo_project.record.run_directory import Run
-from grpo_project.record.samples import read_samples
+from grpo_project.training.checkpoints import list_checkpoints, step_of
 
-SMALL = [
-    *("--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "16"),
-    *("--max_steps", "8", "--save_steps", "3", "--eval_every_n_steps", "4", "--max_eval_samples", "5"),
-    *("--verifier_workers", "1", "--use_cpu"),
-]
-CONFIGURATIONS: dict[str, list[str]] = {
-    "defaults": [],
-    "gradient accumulation": ["--gradient_accumulation_steps", "2"],
-    "num_iterations 2": ["--num_iterations", "2"],
-    "mid-buffer checkpoint": ["--steps_per_generation", "8"],
-    "short epochs": ["--dataset_path", "SIX_PROBLEMS", "--save_steps", "2"],
-    "LoRA": ["--use_peft", "--lora_r", "4", "--lora_dropout", "0.1", "--lora_target_modules", "q_proj", "v_proj"],
-    "stage changes": ["--curriculum_config", "EAGER_CURRICULUM"],
-    "no curriculum": ["--enable_curriculum", "false"],
-    "groups drawn anew": ["--max_resample", "2"],
-    "TRL's own batches": ["--ragged_batches", "false"],
-    "no evaluation": ["--eval_every_n_steps", "0"],
-}
-VOLATILE = ("seconds", "time", "_per_second", "runtime", "attempt", "memory/")
+WAYS = ("SIGKILL", "SIGTERM", "max_runtime")
+EXPECTED_ENDS = (0, -signal.SIGKILL, 75, 143, -signal.SIGTERM)
+EVALUATING, EVALUATED = ": evaluating (", ": eval_avg_test_pass_rate "
+"""What the run's log says before and after an evaluation."""
 
 
 @dataclass
@@ -60,11 +48,28 @@ class Report:
 
     kills: int = 0
     starts: int = 0
-    stops: int = 0
     where: dict[str, int] = field(default_factory=dict)
 
 
-def start(argv: list[str], log: Path) -> int:
+@dataclass
+class Start:
+    """A process that trains."""
+
+    pid: int
+    output_dir: Path
+    log: Path
+    log_start: int
+    """Bytes of the log that earlier starts wrote."""
+    last_step: int
+    """The last one of the run that was left alone."""
+
+    def said(self) -> str:
+        with self.log.open("rb") as file:
+            file.seek(self.log_start)
+            return file.read().decode("utf-8", "replace")
+
+
+def fork(argv: list[str], log: Path) -> int:
     """Fork a process that runs ``grpo train`` and return its pid."""
     pid = os.fork()
     if pid:
@@ -85,71 +90,100 @@ def start(argv: list[str], log: Path) -> int:
 
 def run_alone(argv: list[str], log: Path) -> None:
     """One uninterrupted run."""
-    _, status = os.waitpid(start(argv, log), 0)
+    _, status = os.waitpid(fork(argv, log), 0)
     if status != 0:
         raise AssertionError(f"the uninterrupted run ended with {status}: {log.read_text()[-2000:]}")
 
 
 def run_under_fire(
-    argv: list[str], output_dir: Path, log: Path, kills: int, rng: random.Random, soft: bool = False
+    argv: list[str], output_dir: Path, log: Path, kills: int, rng: random.Random, way: str, last_step: int
 ) -> Report:
-    """Start, kill, start again, until ``kills`` kills were made; then let it end.
-
-    ``soft`` sends SIGTERM instead of SIGKILL, so that checkpoints of the signal's moment are resumed.
-    """
+    """Start, end, start again, until it was ended ``kills`` times in the ``way`` given; then let it finish."""
     report = Report()
     while True:
-        pid = start(argv, log)
+        log_start = log.stat().st_size if log.exists() else 0
+        last = report.kills == kills
+        deadline = ["--max_runtime", f"{rng.uniform(0.3, 4.5):.2f}"] if way == "max_runtime" and not last else []
+        start = Start(fork([*argv, *deadline], log), output_dir, log, log_start, last_step)
         report.starts += 1
-        if report.kills == kills:
-            _, status = os.waitpid(pid, 0)
-            if status != 0:
-                raise AssertionError(f"start {report.starts} ended with {status}: {log.read_text()[-3000:]}")
-            return report
-        moment = rng.choice(MOMENTS)
-        if moment(pid, output_dir, rng):
-            os.kill(pid, signal.SIGTERM if soft else signal.SIGKILL)
-            report.kills += 1
-            report.where[moment.__name__] = report.where.get(moment.__name__, 0) + 1
-        _, status = os.waitpid(pid, 0)
+        moment = at_its_end if last or deadline else rng.choice(MOMENTS)
+        name = moment.__name__
+        if moment(start, rng):
+            os.kill(start.pid, signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
+        _, status = os.waitpid(start.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        if code not in (0, -signal.SIGKILL, 75, 143, -signal.SIGTERM):
+        if code not in EXPECTED_ENDS or (last and code != 0):
             raise AssertionError(f"start {report.starts} ended with {code}: {log.read_text()[-3000:]}")
-        if code == 0 and not soft:
+        if last:
+            return report
+        if code != 0:
+            report.kills += 1
+            name = "inside an evaluation" if in_mid_evaluation(start) else name.replace("_", " ")
+            report.where[name] = report.where.get(name, 0) + 1
+        else:
             # It finished before the moment came. To be killed again it needs something to do: begin anew.
             shutil.rmtree(output_dir)
-        report.stops += code == 75
 
 
-def at_any_time(pid: int, output_dir: Path, rng: random.Random) -> bool:
+def in_mid_evaluation(start: Start) -> bool:
+    said = start.said()
+    return said.rfind(EVALUATING) > said.rfind(EVALUATED)
+
+
+def at_its_end(start: Start, rng: random.Random) -> bool:
+    """Left alone."""
+    return False
+
+
+def at_any_time(start: Start, rng: random.Random) -> bool:
     """Somewhere between the start and the expected end."""
-    return alive_after(pid, rng.uniform(0.3, 5.0))
+    return alive_after(start.pid, rng.uniform(0.3, 5.0))
 
 
-def in_a_save(pid: int, output_dir: Path, rng: random.Random) -> bool:
+def in_a_save(start: Start, rng: random.Random) -> bool:
     """While a checkpoint is being written beside."""
-    return wait_for(pid, lambda: any((output_dir / ".staging").glob("checkpoint-*/*")), rng.uniform(0, 0.03))
+    staging = start.output_dir / ".staging"
+    return wait_for(start, lambda: any(staging.glob("checkpoint-*/*")), rng.uniform(0, 0.15))
 
 
-def at_a_row(pid: int, output_dir: Path, rng: random.Random) -> bool:
+def at_a_row(start: Start, rng: random.Random) -> bool:
     """Just as the journal has grown."""
-    metrics = output_dir / "journal" / "metrics.jsonl"
+    metrics = start.output_dir / "journal" / "metrics.jsonl"
     size = metrics.stat().st_size if metrics.exists() else 0
     grown = size + rng.randrange(1, 6000)
-    return wait_for(pid, lambda: metrics.exists() and metrics.stat().st_size > grown, rng.uniform(0, 0.01))
+    return wait_for(start, lambda: metrics.exists() and metrics.stat().st_size > grown, rng.uniform(0, 0.01))
 
 
-MOMENTS: list[Callable[[int, Path, random.Random], bool]] = [at_any_time, in_a_save, at_a_row]
+def in_an_evaluation(start: Start, rng: random.Random) -> bool:
+    """In the first, second or third evaluation of this start, from its first token to the row about it."""
+    wanted = rng.choice((1, 1, 2, 2, 3))
+    return wait_for(start, lambda: start.said().count(EVALUATING) >= wanted, rng.uniform(0, 0.25))
 
 
-def wait_for(pid: int, condition: Callable[[], bool], then_s: float, limit_s: float = 60.0) -> bool:
+def at_the_end(start: Start, rng: random.Random) -> bool:
+    """From the last checkpoint on: its renaming, the best model's loading, the final save, the last words."""
+    name = f"checkpoint-{start.last_step}"
+    places = (start.output_dir / ".staging" / name / "trainer_state.json", start.output_dir / name)
+    return wait_for(start, lambda: any(place.exists() for place in places), rng.uniform(0, 0.3))
+
+
+MOMENTS: list[Callable[[Start, random.Random], bool]] = [
+    at_any_time,
+    in_a_save,
+    at_a_row,
+    in_an_evaluation,
+    at_the_end,
+]
+
+
+def wait_for(start: Start, condition: Callable[[], bool], then_s: float, limit_s: float = 120.0) -> bool:
     """Wait until ``condition`` holds, then ``then_s`` more; false if the process ended first."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         with contextlib.suppress(FileNotFoundError):
             if condition():
-                return alive_after(pid, then_s)
-        if not alive_after(pid, 0.001):
+                return alive_after(start.pid, then_s)
+        if not alive_after(start.pid, 0.002):
             return False
     return True
 
@@ -165,88 +199,56 @@ def alive_after(pid: int, seconds: float) -> bool:
         time.sleep(min(left, 0.02))
 
 
-def differences(expected: Path, found: Path) -> list[str]:
-    """Where two finished runs differ: weights, the journal's canonical rows, the canonical samples."""
-    result = []
-    name = "adapter_model.safetensors" if (expected / "adapter_model.safetensors").exists() else "model.safetensors"
-    weights, others = load_file(expected / name), load_file(found / name)
-    result += [f"weight {key}" for key in weights if weights[key].tobytes() != others[key].tobytes()]
-    rows, other_rows = (
-        [
-            {k: v for k, v in row.items() if not any(part in k for part in VOLATILE)}
-            for row in Run.open(folder).metrics()
-        ]
-        for folder in (expected, found)
-    )
-    if len(rows) != len(other_rows):
-        result.append(f"{len(rows)} rows against {len(other_rows)}")
-    for row, other in zip(rows, other_rows, strict=False):
-        result += [f"step {row['step']} {row['kind']} {key}" for key in row if repr(row[key]) != repr(other.get(key))]
-    result += sample_differences(expected, found)
-    return result
-
-
-def sample_differences(expected: Path, found: Path) -> list[str]:
-    kept = ["step", "problem_id", "completion", "status", "passed", "reward", "advantage"]
-    tables: list[list[dict[str, Any]]] = [read_samples(folder).select(kept).to_pylist() for folder in (expected, found)]
-    return [] if tables[0] == tables[1] else ["samples"]
-
-
-def prepare(folder: Path) -> dict[str, str]:
-    """Files that configurations name."""
-    import json
-
-    problems = [
-        {
-            "id": f"p{i}",
-            "prompt": f"Return x plus {i}.",
-            "entry_point": "f",
-            "tests": [{"args": [1], "expected": 1 + i}],
-        }
-        for i in range(6)
-    ]
-    (folder / "six.json").write_text(json.dumps(problems))
-    stages = [
-        {"name": level, "levels": [level], "threshold": 0, "min_evaluations": 1}
-        for level in ("foundation", "elementary", "intermediate", "advanced", "expert")
-    ]
-    (folder / "eager.json").write_text(json.dumps({"stages": stages}))
-    return {"SIX_PROBLEMS": str(folder / "six.json"), "EAGER_CURRICULUM": str(folder / "eager.json")}
-
-
-def compare(name: str, folder: Path, kills: int, seed: int, soft: bool = False) -> Report:
+def compare(name: str, folder: Path, kills: int, seed: int, way: str) -> Report:
     """Run a configuration twice, alone and under fire, and raise ``AssertionError`` if they differ."""
-    files = prepare(folder)
-    flags = [*SMALL, *(files.get(flag, flag) for flag in CONFIGURATIONS[name])]
+    flags = flags_of(name, folder)
     alone, fire = folder / "alone", folder / "fire"
     if not alone.exists():
         run_alone([*flags, "--output_dir", str(alone)], folder / "alone.log")
-    rng = random.Random(f"{name}-{seed}-{soft}")
-    report = run_under_fire([*flags, "--output_dir", str(fire)], fire, folder / "fire.log", kills, rng, soft)
+    last_step = step_of(list_checkpoints(alone)[-1])
+    rng = random.Random(f"{name}-{seed}-{way}")
+    argv = [*flags, "--output_dir", str(fire)]
+    report = run_under_fire(argv, fire, folder / "fire.log", kills, rng, way, last_step)
     found = differences(alone, fire)
-    assert not found, f"{name}, seed {seed}: the interrupted run differs in {found[:10]}"
+    assert not found, f"{name}, {way}, seed {seed}: {len(found)} differences: {found[:10]}"
     return report
 
 
 def cli() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="SIGKILLs in total, over all configurations")
+    parser.add_argument("--stops", type=int, default=2, help="SIGTERMs and deadlines, of each, for each configuration")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=list(CONFIGURATIONS))
+    parser.add_argument("--only", choices=list(CONFIGURATIONS), nargs="+")
+    parser.add_argument("--keep", type=Path, help="keep the runs that differ in this folder")
     arguments = parser.parse_args()
-    names = [arguments.only] if arguments.only else list(CONFIGURATIONS)
+    names = arguments.only or list(CONFIGURATIONS)
     each = -(-arguments.kills // len(names))
-    total = 0
-    print(f"{'configuration':24} {'signal':8} {'kills':>5} {'starts':>6}  moments")
+    totals, different = dict.fromkeys(WAYS, 0), 0
+    print(f"{'configuration':30} {'ended by':12} {'times':>5} {'starts':>6}  moments")
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            for soft in (False, True):
-                report = compare(name, Path(folder), 3 if soft else each, arguments.seed, soft)
-                shutil.rmtree(Path(folder, "fire"))
-                total += 0 if soft else report.kills
-                label = "SIGTERM" if soft else "SIGKILL"
-                print(f"{name:24} {label:8} {report.kills:5} {report.starts:6}  {report.where}", flush=True)
-    print(f"{total} SIGKILLs: weights, canonical journal and samples equal the uninterrupted runs', bit for bit")
+            for way in WAYS:
+                times = each if way == "SIGKILL" else arguments.stops
+                if not times:
+                    continue
+                try:
+                    report = compare(name, Path(folder), times, arguments.seed, way)
+                except AssertionError as error:
+                    different += 1
+                    print(f"{name:30} {way:12} DIFFERENT: {error}", flush=True)
+                    if arguments.keep:
+                        shutil.copytree(folder, arguments.keep / f"{name}-{way}".replace(" ", "-"), dirs_exist_ok=True)
+                else:
+                    totals[way] += report.kills
+                    where = ", ".join(f"{count} {moment}" for moment, count in sorted(report.where.items()))
+                    print(f"{name:30} {way:12} {report.kills:5} {report.starts:6}  {where}", flush=True)
+                shutil.rmtree(Path(folder, "fire"), ignore_errors=True)
+    said = ", ".join(f"{count} {way}s" for way, count in totals.items())
+    if different:
+        print(f"{said}; {different} of {len(names)} configurations' runs DIFFER from those left alone")
+        return 1
+    print(f"{said}: model, rows, decisions, samples, evaluations and last checkpoint equal, bit for bit")
     return 0
 
 
