@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: train test check format test-slow bench chaos clean
+.PHONY: train test check format test-slow bench chaos faults clean
 
 train: $(VENV)/.installed  ## install and run the main job on the embedded default (ARGS="--max_steps 20" adds flags)
 	$(BIN)/grpo train $(ARGS)
@@ -32,8 +32,11 @@ bench: $(VENV)/.installed-dev  ## every benchmark; each prints a table of ratios
 bench-%: $(VENV)/.installed-dev  ## one benchmark: make bench-verifier
 	$(BIN)/python benchmarks/bench_$*.py $(ARGS)
 
-chaos: $(VENV)/.installed-dev  ## 100 SIGKILLs over short runs of every configuration (KILLS=100), compared bit for bit
+chaos: $(VENV)/.installed-dev  ## 100 SIGKILLs (KILLS=100) and 150 stops over short runs of every configuration, compared bit for bit
 	$(BIN)/python tests/integration/chaos.py --kills $(or $(KILLS),100) $(ARGS)
+
+faults: $(VENV)/.installed-dev  ## what becomes of a run on a sick machine: damage, EIO, a full disk, two starts, clocks (a table)
+	$(BIN)/python tests/integration/faults.py $(ARGS)
 
 clean:  ## remove the environment and caches (never a run)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -51,6 +51,14 @@ class Report:
     where: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Alone:
+    """What is known of the run that was left alone."""
+
+    last_step: int
+    seconds: float
+
+
 @dataclass
 class Start:
     """A process that trains."""
@@ -60,8 +68,7 @@ class Start:
     log: Path
     log_start: int
     """Bytes of the log that earlier starts wrote."""
-    last_step: int
-    """The last one of the run that was left alone."""
+    alone: Alone
 
     def said(self) -> str:
         with self.log.open("rb") as file:
@@ -69,8 +76,8 @@ class Start:
             return file.read().decode("utf-8", "replace")
 
 
-def fork(argv: list[str], log: Path) -> int:
-    """Fork a process that runs ``grpo train`` and return its pid."""
+def fork(argv: list[str], log: Path, first: Callable[[], None] | None = None) -> int:
+    """Fork a process that calls ``first``, then runs ``grpo train``; return its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -79,6 +86,8 @@ def fork(argv: list[str], log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        if first is not None:
+            first()
         code = main(["train", *argv])
     except BaseException:  # noqa: BLE001 the child must not return into the parent's code
         traceback.print_exc()
@@ -88,23 +97,26 @@ def fork(argv: list[str], log: Path) -> int:
         os._exit(code)
 
 
-def run_alone(argv: list[str], log: Path) -> None:
-    """One uninterrupted run."""
-    _, status = os.waitpid(fork(argv, log), 0)
+def left_alone(flags: list[str], folder: Path) -> Alone:
+    """Train in ``folder/alone`` without an interruption."""
+    log, began = folder / "alone.log", time.monotonic()
+    _, status = os.waitpid(fork([*flags, "--output_dir", str(folder / "alone")], log), 0)
     if status != 0:
         raise AssertionError(f"the uninterrupted run ended with {status}: {log.read_text()[-2000:]}")
+    return Alone(step_of(list_checkpoints(folder / "alone")[-1]), time.monotonic() - began)
 
 
 def run_under_fire(
-    argv: list[str], output_dir: Path, log: Path, kills: int, rng: random.Random, way: str, last_step: int
+    argv: list[str], output_dir: Path, log: Path, kills: int, rng: random.Random, way: str, alone: Alone
 ) -> Report:
     """Start, end, start again, until it was ended ``kills`` times in the ``way`` given; then let it finish."""
     report = Report()
     while True:
         log_start = log.stat().st_size if log.exists() else 0
         last = report.kills == kills
-        deadline = ["--max_runtime", f"{rng.uniform(0.3, 4.5):.2f}"] if way == "max_runtime" and not last else []
-        start = Start(fork([*argv, *deadline], log), output_dir, log, log_start, last_step)
+        seconds = rng.uniform(0.1, 0.9) * alone.seconds
+        deadline = ["--max_runtime", f"{seconds:.2f}"] if way == "max_runtime" and not last else []
+        start = Start(fork([*argv, *deadline], log), output_dir, log, log_start, alone)
         report.starts += 1
         moment = at_its_end if last or deadline else rng.choice(MOMENTS)
         name = moment.__name__
@@ -137,7 +149,7 @@ def at_its_end(start: Start, rng: random.Random) -> bool:
 
 def at_any_time(start: Start, rng: random.Random) -> bool:
     """Somewhere between the start and the expected end."""
-    return alive_after(start.pid, rng.uniform(0.3, 5.0))
+    return alive_after(start.pid, rng.uniform(0.05, 1.0) * start.alone.seconds)
 
 
 def in_a_save(start: Start, rng: random.Random) -> bool:
@@ -162,7 +174,7 @@ def in_an_evaluation(start: Start, rng: random.Random) -> bool:
 
 def at_the_end(start: Start, rng: random.Random) -> bool:
     """From the last checkpoint on: its renaming, the best model's loading, the final save, the last words."""
-    name = f"checkpoint-{start.last_step}"
+    name = f"checkpoint-{start.alone.last_step}"
     places = (start.output_dir / ".staging" / name / "trainer_state.json", start.output_dir / name)
     return wait_for(start, lambda: any(place.exists() for place in places), rng.uniform(0, 0.3))
 
@@ -199,18 +211,12 @@ def alive_after(pid: int, seconds: float) -> bool:
         time.sleep(min(left, 0.02))
 
 
-def compare(name: str, folder: Path, kills: int, seed: int, way: str) -> Report:
-    """Run a configuration twice, alone and under fire, and raise ``AssertionError`` if they differ."""
-    flags = flags_of(name, folder)
-    alone, fire = folder / "alone", folder / "fire"
-    if not alone.exists():
-        run_alone([*flags, "--output_dir", str(alone)], folder / "alone.log")
-    last_step = step_of(list_checkpoints(alone)[-1])
-    rng = random.Random(f"{name}-{seed}-{way}")
-    argv = [*flags, "--output_dir", str(fire)]
-    report = run_under_fire(argv, fire, folder / "fire.log", kills, rng, way, last_step)
-    found = differences(alone, fire)
-    assert not found, f"{name}, {way}, seed {seed}: {len(found)} differences: {found[:10]}"
+def compare(flags: list[str], folder: Path, alone: Alone, kills: int, rng: random.Random, way: str) -> Report:
+    """Run under fire in ``folder/fire``; raise ``AssertionError`` if what comes out is not what ``left_alone`` left."""
+    argv = [*flags, "--output_dir", str(folder / "fire")]
+    report = run_under_fire(argv, folder / "fire", folder / "fire.log", kills, rng, way, alone)
+    found = differences(folder / "alone", folder / "fire")
+    assert not found, f"{len(found)} differences: {found[:10]}"
     return report
 
 
@@ -228,12 +234,15 @@ def cli() -> int:
     print(f"{'configuration':30} {'ended by':12} {'times':>5} {'starts':>6}  moments")
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
+            flags = flags_of(name, Path(folder))
+            alone = left_alone(flags, Path(folder))
             for way in WAYS:
                 times = each if way == "SIGKILL" else arguments.stops
                 if not times:
                     continue
                 try:
-                    report = compare(name, Path(folder), times, arguments.seed, way)
+                    rng = random.Random(f"{name}-{arguments.seed}-{way}")
+                    report = compare(flags, Path(folder), alone, times, rng, way)
                 except AssertionError as error:
                     different += 1
                     print(f"{name:30} {way:12} DIFFERENT: {error}", flush=True)

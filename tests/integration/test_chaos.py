@@ -1,4 +1,4 @@
-"""A small share of `make chaos`: killed runs end as the run that was left alone, bit for bit."""
+"""A small share of `make chaos` and `make faults`: killed runs end as the run that was left alone, bit for bit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-HARNESS = Path(__file__).with_name("chaos.py")
-ROOT = HARNESS.parents[2]
+HERE = Path(__file__).parent
 
 
-def chaos(*arguments: str, timeout_s: float) -> str:
+def harness(name: str, *arguments: str, timeout_s: float) -> str:
     # In a process of its own: it forks, and pytest's workers have threads.
-    command = [sys.executable, str(HARNESS), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
+    command = [sys.executable, str(HERE / name), *arguments]
+    done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -23,10 +22,17 @@ def chaos(*arguments: str, timeout_s: float) -> str:
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("name", ["stage changes", "mid-buffer checkpoint"])
 def test_killed_runs_end_as_the_one_that_was_left_alone(name: str) -> None:
-    assert "3 SIGKILLs" in chaos("--only", name, "--kills", "3", timeout_s=270)
+    printed = harness("chaos.py", "--only", name, "--kills", "2", "--stops", "1", timeout_s=270)
+    assert "2 SIGKILLs, 1 SIGTERMs, 1 max_runtimes: model, rows, decisions" in printed
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_hundred_kills_over_every_configuration() -> None:
-    chaos("--kills", "100", "--seed", "1", timeout_s=3500)
+    harness("chaos.py", "--kills", "100", "--seed", "1", timeout_s=3500)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_fault_leaves_a_run_that_goes_on() -> None:
+    assert "all as they should be" in harness("faults.py", timeout_s=1700)
