@@ -115,11 +115,11 @@ def disk_full(path: Path, needed: int, error: OSError) -> DiskFullError:
     wanted = max(needed + Reserve.SIZE, 2 * Reserve.SIZE) // 2**20
     try:
         disk = os.statvfs(path.parent)
-        free = f"{disk.f_bavail * disk.f_frsize // 2**20} MB are free there"
+        free = f"{disk.f_bavail * disk.f_frsize // 2**20:,} MB are free there"
     except OSError:
         free = "how much is free there is unknown"
     return DiskFullError(
-        f"disk full: {path} can't be written ({os.strerror(error.errno or 0)}): the record needs {needed:,} bytes now, "
+        f"disk full: {path} can't be written ({os.strerror(error.errno or 0)}): it needs {needed:,} bytes now, "
         f"and {free}. Make room (at least {wanted} MB, and what a checkpoint takes); the same command then goes on"
     )
 

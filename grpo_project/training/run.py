@@ -35,6 +35,7 @@ from grpo_project.training.observer import EventWriter, RunObserver
 from grpo_project.training.open_run import OpenRun, Outcome, open_run
 from grpo_project.training.plan import RunPlan
 from grpo_project.training.progress import ProgressCallback
+from grpo_project.training.publish import publish
 from grpo_project.training.stop_request import StopRequest
 from grpo_project.training.trainer import CodeTrainer
 from grpo_project.verifier import Job, Verdict, Verifier
@@ -179,14 +180,6 @@ def connect(
         trainer.add_callback(JournalCallback(run.journal))
     if arguments.save_every_minutes is not None:
         trainer.add_callback(TimedSaveCallback(60 * arguments.save_every_minutes))
-
-
-def publish(trainer: CodeTrainer, output_dir: Path) -> tuple[str, ...]:
-    """Write the final model into the run directory and return the names of its files."""
-    before = {path: path.stat().st_mtime_ns for path in output_dir.iterdir() if path.is_file()}
-    trainer.save_model(str(output_dir))
-    after = {path: path.stat().st_mtime_ns for path in output_dir.iterdir() if path.is_file()}
-    return tuple(sorted(path.name for path in after if after[path] != before.get(path)))
 
 
 def report_computation(trainer: CodeTrainer, events: EventWriter) -> None:

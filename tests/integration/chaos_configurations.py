@@ -82,14 +82,12 @@ def prepare(folder: Path) -> dict[str, str]:
         native_row(dataclasses.replace(problem, level="unknown", complexity=None))
         for problem in builtin_problems("train")[:2000:25]
     ]
-    eager = [
-        {"name": level, "levels": [level], "threshold": 0.05, "min_evaluations": 1, "window": 1} for level in STAGES
-    ]
+    eager = [{"name": level, "levels": [level], "threshold": 0, "min_evaluations": 1} for level in STAGES]
     hard = [{"name": level, "levels": [level], "threshold": 0.95} for level in STAGES]
     contents = {
         "SIX_PROBLEMS": six,
         "UNLABELLED_PROBLEMS": unlabelled,
-        "EAGER_CURRICULUM": {"gate": "threshold", "stages": eager},
+        "EAGER_CURRICULUM": {"stages": eager},
         "HARD_CURRICULUM": {"patience": 2, "stages": hard},
     }
     for name, content in contents.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from test_exact_resume import build
 from transformers import TrainerCallback
 
+from grpo_project.errors import DiskFullError
 from grpo_project.training.checkpoints import newest_whole
+from grpo_project.training.publish import publish
 
 
 class FullDisk(TrainerCallback):
@@ -58,3 +61,31 @@ def test_training_goes_on_when_a_checkpoint_cannot_be_written(
     assert "checkpoint of step 2 NOT saved" in caplog.text
     assert newest_whole(tmp_path / "run").step == 3
     assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-3"]
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file may grow beyond 20 kB."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+def test_a_final_model_that_does_not_fit_is_one_line_and_leaves_no_half_of_it(
+    tiny_model: Path, tmp_path: Path, no_room: None
+) -> None:
+    trainer = build(tiny_model, tmp_path / "run")
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run" / "config.json").write_text("of the model before")
+    with pytest.raises(DiskFullError, match=r"^disk full: .*model.* needs [\d,]+ bytes now.* the same command"):
+        publish(trainer, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    assert (tmp_path / "run" / "config.json").read_text() == "of the model before"
+
+
+def test_the_final_model_appears_file_by_file_and_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    trainer = build(tiny_model, tmp_path / "run")
+    names = publish(trainer, tmp_path / "run")
+    assert set(names) == {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= set(names)
