@@ -114,7 +114,7 @@ def show_groups(args: argparse.Namespace, query: SampleQuery, console: Console) 
 
 def export(args: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
     """Write rows to ``--output``, or to standard output; a page goes into the run's folder."""
-    from grpo_project.reports.sample_export import as_csv, as_json_lines, as_page
+    from grpo_project.reports.sample_query import as_csv, as_json_lines, as_page
 
     target: Path | None
     if args.export == "html":

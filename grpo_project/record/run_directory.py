@@ -27,7 +27,8 @@ MAIN_METRIC = "eval_avg_test_pass_rate"
 
 _ROW_START = re.compile(rb'\{"attempt":(\d+),"step":(\d+),')
 RUN_CONTENTS = (
-    *("run.json", "journal", "samples", "evaluations", "checkpoint-*", "rejected-checkpoints", "report.html"),
+    *("run.json", "journal", "samples", "evaluations", "checkpoint-*", "rejected-checkpoints"),
+    *("report.html", "samples.html"),
     *("wandb_sync_state.json", "wandb_backup", "wandb", "tensorboard"),
 )
 """What a run writes beside the model itself, as patterns of names."""

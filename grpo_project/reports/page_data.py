@@ -8,12 +8,12 @@ from typing import Any
 
 from grpo_project.reports import curves, headline, rollouts
 from grpo_project.reports.comparison import compare
+from grpo_project.reports.curves import thin
 from grpo_project.reports.groups import CHOICE, choose, show_groups, split_into_groups
 from grpo_project.reports.problem_grid import problem_grid
 from grpo_project.reports.progress import attempts, changed_settings, divergences, missing_steps, stages
+from grpo_project.reports.rollouts import find_suspects
 from grpo_project.reports.run_reader import RunReader
-from grpo_project.reports.suspects import find_suspects
-from grpo_project.reports.thinning import thin
 from grpo_project.tracking.state import sync_status
 
 MAX_EVENTS = 200

@@ -1,8 +1,14 @@
-"""Which completions to look at: filters, search, order. Small columns first, texts only of what is chosen."""
+"""Which completions to look at (filters, search, order), and their export as CSV, JSON Lines or a page.
+
+Small columns are read first, texts only of what is chosen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +21,18 @@ from grpo_project.record.evaluations import FOLDER as EVALUATIONS
 from grpo_project.record.evaluations import read_evaluations
 from grpo_project.record.samples import FOLDER as SAMPLES
 from grpo_project.record.samples import read_samples
+from grpo_project.reports.groups import show_groups, split_into_groups
+from grpo_project.reports.page import page_html
 
 NEEDED = {"newest": (), "reward": ("reward",), "advantage": ("advantage",), "passed": ("passed", "total")}
 """Orders with the columns that they need."""
 TEXTS = ("prompt", "completion")
+Row = Mapping[str, Any]
+
 SELECTABLE = ("problem_id", "level", "status")
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins so is run as a formula by spreadsheets; what a model wrote must not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +117,36 @@ class SampleQuery:
         shown = ", ".join(map(str, steps)) if len(steps) <= 12 else f"{steps[0]} to {steps[-1]}"
         levels, statuses = (", ".join(sorted(set(table[name].to_pylist()))) for name in ("level", "status"))
         return f"there are steps {shown}; levels {levels}; outcomes {statuses}"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A header and a line a completion. Texts that a spreadsheet would run get an apostrophe in front."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    names = list(rows[0])
+    writer.writerow(names)
+    writer.writerows([_cell(row[name]) for name in names] for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return json.dumps(value)
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return "'" + value
+    return value
+
+
+def as_json_lines(rows: Sequence[Row]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def as_page(rows: Sequence[Row], title: str) -> str:
+    """The report's view of groups, of these completions alone; as many as fit into a page."""
+    by_place = sorted(rows, key=lambda row: (row["step"], row["problem_id"]))
+    groups = split_into_groups(by_place, None)
+    shown = show_groups(groups, range(len(groups)), {})
+    choice = (
+        f"Of {len(rows):,} completions that fit, in {len(groups):,} groups, the newest as far as the page has room."
+    )
+    return page_html(title, {"runs": [], "comparison": None, "samples": {"groups": shown, "groups_choice": choice}})

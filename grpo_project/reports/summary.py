@@ -83,6 +83,7 @@ def places(output_dir: Path) -> list[Text]:
 
 def next_commands(output_dir: Path) -> list[Text]:
     commands = {
+        f"grpo report {output_dir}": "a page about this run, one file",
         f"grpo evaluate --model {output_dir}": "pass@1 of the trained model (greedy), with intervals",
         f"grpo samples {output_dir} --status failed": "what it still gets wrong, test by test",
     }

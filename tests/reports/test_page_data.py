@@ -11,10 +11,10 @@ import pytest
 from recorded_run import record_run
 
 from grpo_project.record.journal import Journal
+from grpo_project.reports.curves import bucket_means, smooth, thin
 from grpo_project.reports.page import as_json
 from grpo_project.reports.page_data import open_runs, run_data
-from grpo_project.reports.suspects import find_suspects
-from grpo_project.reports.thinning import bucket_means, smooth, thin
+from grpo_project.reports.rollouts import find_suspects
 
 KILLED_TWICE = ((0, 7), (5, 13), (10, 20))
 
@@ -145,6 +145,21 @@ def test_thinning_keeps_the_ends_and_every_extreme() -> None:
     assert {points[0], points[-1], (31_415, 50.0), (27_182, -50.0)} <= set(thinned)
     assert set(thinned) <= set(points)
     assert thin(points[:500], 600) == points[:500]
+
+
+def test_many_evaluations_are_thinned_by_the_same_steps(tmp_path: Path) -> None:
+    folder = record_run(tmp_path / "run", ((0, 2),), every=1, samples=False)
+    last = rows_that_count(folder, "eval")[-1]
+    with Journal(folder, 1) as journal:
+        journal.event("resumed", step=2)
+        for step in range(3, 2000):
+            own = {"attempt", "step", "time", "kind"}
+            journal.metrics(step, "eval", {name: value for name, value in last.items() if name not in own})
+    (reader,) = open_runs([folder])
+    held_out = run_data(reader)["held_out"]
+    steps = held_out["rate"][0]
+    assert len(steps) <= 500 and steps[0] == 0 and steps[-1] == 1999
+    assert steps == held_out["low"][0] == held_out["levels"]["expert"][0]
 
 
 def test_means_over_buckets_and_windows() -> None:
