@@ -133,6 +133,8 @@ class Server:
             self._selector.unregister(worker.link)
             worker.silent = True
             return
+        if worker.doomed:
+            return
         worker.frames.feed(data)
         try:
             while (frame := worker.frames.next()) is not None:
@@ -190,7 +192,8 @@ class Server:
         for ahead in (0, 1):
             for worker in self._workers:
                 # The last ones stay here: behind a long one they would wait while other workers are idle.
-                if len(worker.tasks) == ahead and len(self._queue) > ahead * len(self._workers):
+                many = len(self._queue) > ahead * len(self._workers)
+                if many and len(worker.tasks) == ahead and not worker.doomed:
                     self._send_next(worker)
 
     def _send_next(self, worker: Worker) -> None:

@@ -45,6 +45,8 @@ class Worker:
         self.deadline = 0.0
         self.silent = False
         """There is nothing more to come over its link."""
+        self.doomed = False
+        """It was killed: nothing that still comes from it counts, and it is given nothing more."""
         self.distrusted = ""
         """Why it is not believed any more."""
         self.ended = False
@@ -99,6 +101,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the keeper, and with it all that it has; ``pidfd`` tells when it is gone."""
+        self.doomed = True
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
