@@ -51,7 +51,10 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) -e .
 	touch $@
 
+# The page of grpo report is tested in a browser where there is one.
+COMMA := ,
+EXTRAS := dev$(if $(shell command -v chromium),$(COMMA)browser)
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing development extras ..."
-	$(PIP) -e ".[dev]"
+	$(PIP) -e ".[$(EXTRAS)]"
 	touch $@

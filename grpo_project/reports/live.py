@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from grpo_project.errors import UserError
 from grpo_project.reports.page import as_json, page_html, stamped
 from grpo_project.reports.page_data import open_runs, page_data
 
@@ -101,18 +102,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.FORBIDDEN, b"this server answers to its own address only\n")
         elif not hmac.compare_digest(token.encode(), self.server.token.encode()):
             self._answer(HTTPStatus.FORBIDDEN, b"open the address that grpo report has printed: its token is missing\n")
-        elif asked.path == "/":
-            page = page_html(self.server.title, self.server.data.read(), refresh_s=REFRESH_S)
-            self._answer(HTTPStatus.OK, page.encode(), "text/html; charset=utf-8")
-        elif asked.path == "/data":
-            self._data()
-        else:
+        elif asked.path not in ("/", "/data"):
             self._answer(HTTPStatus.NOT_FOUND, b"there is nothing here\n")
+        else:
+            try:
+                data = self.server.data.read()
+            except UserError as error:  # the run was moved away or damaged meanwhile; the page says so and asks again
+                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
+                return
+            (self._page if asked.path == "/" else self._data)(data)
 
     do_HEAD = do_GET
 
-    def _data(self) -> None:
-        data = self.server.data.read()
+    def _page(self, data: dict[str, Any]) -> None:
+        page = page_html(self.server.title, data, refresh_s=REFRESH_S)
+        self._answer(HTTPStatus.OK, page.encode(), "text/html; charset=utf-8")
+
+    def _data(self, data: dict[str, Any]) -> None:
         tag = f'"{data["revision"]}"'
         if self.headers.get("If-None-Match") == tag:
             self._answer(HTTPStatus.NOT_MODIFIED, b"", tag=tag)

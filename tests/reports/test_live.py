@@ -88,3 +88,14 @@ def test_news_come_when_the_journal_has_grown_and_the_run_is_only_read(server: R
     status, body, headers = ask(server, path, If_None_Match=tag)
     assert status == 200 and json.loads(body)["runs"][0]["last_step"] == 21
     assert headers["ETag"] != tag
+
+
+def test_a_run_that_was_moved_away_is_said_and_the_server_stays(server: ReportServer, run_dir: Path) -> None:
+    path = f"/data?token={server.token}"
+    assert ask(server, path)[0] == 200
+    away = run_dir.rename(run_dir.with_name("away"))
+    server.data.due = 0.0
+    status, body, _ = ask(server, path)
+    assert status == 503 and b"is not a run directory" in body
+    away.rename(run_dir)
+    assert ask(server, path)[0] == 200
