@@ -31,7 +31,8 @@ from grpo_project.verifier.verilog.methods import Bench, Nonce, rows_of
 from grpo_project.verifier.verilog.simulator import Failed, Simulator
 from grpo_project.verifier.verilog.spec import content_of, pyslang_site
 
-LIMIT_S = 10
+LIMIT_S = 3
+"""Wall seconds for the published pipeline, which has 30: an endless design is one in three of them as well."""
 SWAPS = {"&": "|", "|": "&", "^": "|", "+": "-", "-": "+", "==": "!=", "!=": "==", "<": ">", ">": "<", "&&": "||",
          "||": "&&", "~": "", "!": "", "?": None, "posedge": "negedge", "0": "1", "1": "0"}  # fmt: skip
 OPERATORS = re.compile(r"==|!=|&&|\|\||<=|>=|<<|>>|[&|^+<>~!-]|\b(?:posedge|0|1)\b")
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("path")
     parser.add_argument("--mutants", type=int, default=400)
     parser.add_argument("--hacked", type=int, default=9)
+    parser.add_argument("--every", type=int, default=1, help="every so manieth problem only, for a quick look")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -113,7 +115,7 @@ def main() -> None:
 
     usable, unusable = {}, {}
     worthless: dict[str, list[str]] = collections.defaultdict(list)
-    for problem in problems:
+    for problem in problems[:: args.every]:
         exam = VerilogExam(content_of(problem)[0])
         try:
             exam.prepared(simulator)
@@ -127,7 +129,7 @@ def main() -> None:
             rows, _ = exam.hold(simulator, hollow(problem.solution, "TopModule", value))
             if all(row.status == "passed" for row in rows):
                 worthless[what].append(problem.id)
-    print(f"references: {sum(p is not None for p in usable.values())} of {len(problems)} pass")
+    print(f"references: {sum(p is not None for p in usable.values())} of {len(problems[:: args.every])} pass")
     for identity, why in unusable.items():
         print(f"  {identity}: {why[:110]}")
     print(f"worthless modules that pass: {dict(worthless)}", flush=True)

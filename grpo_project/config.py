@@ -232,9 +232,9 @@ def quickstart_recipe() -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
-def embedded_model_path() -> Path:
+def embedded_model_path(name: str = "base_model") -> Path:
     """The folder of the shipped base model, for ``AutoModelForCausalLM`` and ``AutoTokenizer``."""
-    return Path(__file__).resolve().parent / "assets" / "base_model"
+    return Path(__file__).resolve().parent / "assets" / name
 
 
 def _base_defaults(embedded: bool, argv: Sequence[str], from_file: dict[str, Any]) -> dict[str, Any]:

@@ -206,6 +206,8 @@ def find_model(name: str | None, flag: str = "--model_name") -> str:
     """
     if name is None:
         return str(embedded_model_path())
+    if name == BUILTIN_VERILOG:
+        return str(embedded_model_path("verilog_base"))
     path = Path(name).expanduser()
     if not path.exists():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:

@@ -169,7 +169,8 @@ def _compile_status(output: str) -> str:
 
 
 def _compile_message(output: str) -> str:
-    lines = [line for line in output.splitlines() if "error" in line or "missing" in line or "referenced" in line]
+    told = ("error:", "syntax error", "sorry:", "assert:", " referenced ")
+    lines = [line for line in output.splitlines() if any(word in line for word in told)]
     return _first_lines("\n".join(lines) or output) or "the compiler failed"
 
 
