@@ -41,12 +41,13 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert {row["attempt"] for row in rows if row["step"] > 5} == {1}
     # The numbers of the run that was left alone, up to the end of the buffer that the checkpoint holds: step 6
     # was computed from it and from the restored weights and optimizer. From step 7 on completions are drawn from other
-    # random numbers: theirs now come from the completion, not from the order of calls.
+    # random numbers: theirs now come from the completion, not from the order of calls. LoRA's dropout (0.05) falls on
+    # other places of rows that are packed otherwise.
     whole = [json.loads(line) for line in (tmp_path / "end/metrics.jsonl").read_text().splitlines()]
-    for name in ("loss", "grad_norm", "entropy"):
+    for name, tolerance in (("loss", 0.01), ("grad_norm", 0.05), ("entropy", 0.01)):
         expected = {row["step"]: row[name] for row in whole if row["kind"] == "train" and row["step"] <= 6}
         found = {row["step"]: row[name] for row in rows if row["kind"] == "train" and row["step"] <= 6}
-        assert found == pytest.approx(expected, rel=1e-4), name
+        assert found == pytest.approx(expected, rel=tolerance), name
     mine, theirs = (load_file(folder + "/adapter_model.safetensors") for folder in ("run", "end"))
     assert {name: weights.shape for name, weights in mine.items()} == {n: w.shape for n, w in theirs.items()}
     steps = read_samples("run", columns=["step"])["step"].to_pylist()
