@@ -6,6 +6,7 @@ Exit code 1 where a reference solution fails or a self-test promise does not hol
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -77,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     from grpo_project.problems.formats import load_problems
     from grpo_project.verifier import Verifier
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a program gives back may hold half a surrogate pair
     if args.dataset is None and not args.selftest:
         raise ConfigError("name a problem file (grpo verify DATASET), or ask for --selftest")
     fault = False

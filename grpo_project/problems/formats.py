@@ -22,10 +22,20 @@ from pathlib import Path
 from typing import Any
 
 from grpo_project.errors import DataError
+from grpo_project.problems.contests import is_apps, is_code_contests, read_apps, read_code_contests
 from grpo_project.problems.faults import Faults, json_type
 from grpo_project.problems.native import read_native
 from grpo_project.problems.problem import Problem
-from grpo_project.problems.published import is_humaneval, is_mbpp, read_humaneval, read_mbpp
+from grpo_project.problems.published import (
+    is_bigcodebench,
+    is_humaneval,
+    is_humaneval_plus,
+    is_mbpp,
+    read_bigcodebench,
+    read_humaneval,
+    read_humaneval_plus,
+    read_mbpp,
+)
 from grpo_project.problems.published_files import published_files
 from grpo_project.problems.verilog import Sources
 from grpo_project.problems.verilog_published import (
@@ -42,6 +52,15 @@ from grpo_project.problems.verilog_published import (
 logger = logging.getLogger("grpo_project")
 
 RowReader = Callable[[dict[str, Any], Faults], Problem | None]
+_PUBLISHED: tuple[tuple[Callable[[dict[str, Any]], bool], RowReader], ...] = (
+    (is_humaneval_plus, read_humaneval_plus),
+    (is_bigcodebench, read_bigcodebench),
+    (is_humaneval, read_humaneval),
+    (is_mbpp, read_mbpp),
+    (is_apps, read_apps),
+    (is_code_contests, read_code_contests),
+)
+"""The first that fits a file's first row reads it."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -144,9 +163,10 @@ def _reader_for(row: dict[str, Any], sources: Sources) -> RowReader:
         return functools.partial(read_guide, sources=sources)
     if is_codev(row):
         return functools.partial(read_codev, sources=sources)
-    if is_humaneval(row):
-        return read_humaneval
-    return read_mbpp if is_mbpp(row) else functools.partial(read_native, sources=sources)
+    for fits, reader in _PUBLISHED:
+        if fits(row):
+            return reader
+    return functools.partial(read_native, sources=sources)
 
 
 def _iter_rows(text: str, faults: Faults) -> Iterator[tuple[int, Any]]:

@@ -163,3 +163,12 @@ def test_every_humaneval_reference_passes_and_no_wrong_program(humaneval, tmp_pa
         assert main(["verify", str(humaneval), "--json", "--solutions", str(wrong), *level]) == 0
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [row["passed"] for row in rows] == [0] * 164
+
+
+def test_half_a_surrogate_pair_in_an_exception_is_shown_as_an_escape(verify, tmp_path):
+    mirror = SQUARE | {"solution": "def square(x):\n    raise ValueError('\\ud800')\n"}
+    code, printed = verify([mirror])
+    assert code == 1
+    assert "ud800" in printed.out
+    code, printed = verify([mirror | {"id": "\u00e9"}], "--json")
+    assert json.loads(printed.out)["id"] == "\u00e9"

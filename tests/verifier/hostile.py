@@ -709,3 +709,89 @@ def clip(*a):
     return 9
 """,
 }
+
+ALWAYS_EQUAL = """\
+class E:
+    __hash__ = lambda s: 0
+    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = lambda s, o: True
+    __ne__ = lambda s, o: False
+    __bool__ = lambda s: True
+    __sub__ = __rsub__ = __add__ = __abs__ = __round__ = lambda s, *o: 0.0
+    __getattr__ = lambda s, n: E()
+    __call__ = lambda s, *a, **k: E()
+    __str__ = __repr__ = lambda s: '3'
+    __len__ = lambda s: 0
+"""
+STACKS_THAT_HOLD_NOTHING = {
+    "always equal": ALWAYS_EQUAL
+    + """\
+class Stack:
+    push = lambda s, x: None
+    pop = lambda s: E()
+    items = E()
+""",
+    "empty class": "class Stack:\n    pass\n",
+    "always equal class": ALWAYS_EQUAL + "Stack = E\n",
+    "metaclass": ALWAYS_EQUAL
+    + """\
+class M(type):
+    __eq__ = __instancecheck__ = __subclasscheck__ = lambda s, o: True
+    __hash__ = lambda s: 0
+    __call__ = lambda s, *a: E()
+class Stack(metaclass=M):
+    pass
+""",
+    "patched test library": """\
+import unittest
+for name in dir(unittest.TestCase):
+    if name.startswith('assert'):
+        setattr(unittest.TestCase, name, lambda *a, **k: None)
+unittest.TestResult.wasSuccessful = lambda s: True
+class Stack:
+    push = pop = lambda s, *a: None
+    items = ()
+""",
+    "endless items": """\
+class Stack:
+    push = lambda s, x: None
+    pop = lambda s: iter(int, 1)
+    items = iter(int, 1)
+""",
+    "objects without end": """\
+class Stack:
+    push = lambda s, x: None
+    pop = lambda s: [object() for _ in range(120_000)]
+    items = ()
+""",
+    "forged handles": """\
+import json, os, struct
+def put(record):
+    data = json.dumps(record).encode()
+    data = struct.pack('!I', len(data)) + data
+    while data:
+        data = data[os.write(3, data):]
+put(['loaded', True])
+for number in (1, 2, 7, 10**30):
+    put(['value', {'h': [number, 'class', [['Stack', number]]]}, []])
+    put(['value', {'l': number}, []])
+    put(['value', {'h': [number, 'exception', [['AssertionError', 0]]]}, []])
+    put(['value', 3, [[3], {'d': []}]])
+    put(['ask', number, 'call', [], {'d': []}])
+    put(['ask', 0, '__class__', ['__globals__'], {'d': []}])
+os._exit(0)
+""",
+    "exits when it is asked": """\
+import os
+class Stack:
+    push = lambda s, x: None
+    pop = lambda s: os._exit(0)
+    items = property(lambda s: os._exit(0))
+""",
+    "raises what a test expects of others": """\
+class Stack:
+    def push(self, x): pass
+    def pop(self): raise AssertionError
+    items = property(lambda s: (_ for _ in ()).throw(SystemExit(0)))
+""",
+}
+"""For tests over a class ``Stack``: none of these is one."""

@@ -1,7 +1,7 @@
 """Hostile programs against the real sandbox, at both levels: no reward, contained, and the next one is judged right."""
 
 import pytest
-from hostile import DISRUPTIVE, SOLVES_NOTHING
+from hostile import DISRUPTIVE, SOLVES_NOTHING, STACKS_THAT_HOLD_NOTHING
 
 from grpo_project.problems.problem import AssertTest, CallTest, CheckTest, Problem, StdioTest
 from grpo_project.verifier import Job, Verifier
@@ -52,6 +52,40 @@ def test_programs_that_solve_nothing_pass_no_test(verifier, kind):
     passed = {name: verdict.tests for name, verdict in zip(SOLVES_NOTHING, verdicts, strict=True) if verdict.passed}
     assert passed == {}
     assert judged_right_next(verifier)
+
+
+STACK = """\
+class Stack:
+    def __init__(self): self.items = []
+    def push(self, item): self.items.append(item)
+    def pop(self): return self.items.pop()
+"""
+OVER_OBJECTS = tuple(
+    AssertTest(f"import unittest\ns = Stack()\ns.push(2)\ns.push(3)\n{claim}")
+    for claim in (
+        "assert s.pop() == 3",
+        "ok = s.pop() == 3\nassert ok",
+        "assert abs(s.pop() - 3) < 1e-6",
+        "assert s.pop() in (3,) and s.pop() > 1",
+        "assert [s.pop() == n for n in (3, 2)] == [True, True]",
+        "assert 2 in s.items and len(s.items) == 2",
+        "assert sorted(s.items) == [2, 3]",
+        "if s.pop() != 3:\n    raise ValueError",
+        "unittest.TestCase().assertEqual(s.pop(), 3)",
+        "unittest.TestCase().assertAlmostEqual(s.pop(), 3)",
+        "try:\n    s.pop(), s.pop(), s.pop()\nexcept IndexError as error:\n    assert 'pop' in str(error)\n"
+        "else:\n    raise AssertionError",
+    )
+)
+
+
+@pytest.mark.parametrize("name", STACKS_THAT_HOLD_NOTHING)
+def test_objects_that_hold_nothing_pass_no_test(verifier, name):
+    asked = Problem("s", "", OVER_OBJECTS, entry_point="Stack", solution=STACK, time_limit_s=0.4, memory_limit_mb=256)
+    jobs = [Job(asked, fenced(code)) for code in (STACKS_THAT_HOLD_NOTHING[name], STACK)]
+    nothing, right = verifier.verify_many(jobs)
+    assert [test.input for test in nothing.tests if test.passed] == []
+    assert (right.solved, right.weak) == (True, False), right.message
 
 
 @pytest.mark.parametrize("name", DISRUPTIVE)

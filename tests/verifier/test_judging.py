@@ -289,11 +289,24 @@ def test_early_stop_leaves_the_rest_out():
         ("1 2\n\n0.5\n", False),
         ("1 2\n0.5\n7\n", False),
         ("1.0 2\n0.5\n", False),
+        ("1 2E0\n0.5\n", False),
     ],
 )
 def test_output_is_compared_with_tolerance_for_blanks_and_floats(verifier, printed, same):
     test = StdioTest("", "1 2\n0.5\n")
     assert passes(verifier, f"import sys\nsys.stdout.write({printed!r})", test, entry_point=None) is same
+
+
+def test_a_number_without_a_point_has_to_be_printed_as_expected(verifier):
+    test = StdioTest("", "12E3\n")
+    assert passes(verifier, "print('12E3')", test, entry_point=None)
+    assert not passes(verifier, "print(12000)", test, entry_point=None)
+
+
+def test_programs_may_end_by_exit_and_quit(verifier):
+    for end in ("exit()", "exit(0)", "quit()", "raise SystemExit"):
+        assert passes(verifier, f"print(3)\n{end}\nprint(4)", StdioTest("", "3\n"), entry_point=None)
+    assert not passes(verifier, "print(3)\nexit(1)", StdioTest("", "3\n"), entry_point=None)
 
 
 def test_programs_read_their_input_in_every_way(verifier):
