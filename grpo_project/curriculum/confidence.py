@@ -11,7 +11,7 @@ A learner improves, and what it could not do a hundred steps ago must not hold i
 every evaluation; the j-th gets alpha * w_j, and the w_j add up to 1, so that all of them together err with alpha.
 
 Held-out problems are fixed and answered greedily, so their outcomes repeat from one evaluation to the next: the second
-look at them says nothing new. So a bet counts each of them once, as the evaluation found it that the bet started with.
+look at them says nothing new. So a bet counts each of them once, as it was answered at the evaluation where it starts.
 Over the choice of the held-out problems that is one more independent value for each, and the bets of later evaluations,
 which count the same problems again, share alpha as said. (Taking every evaluation's outcomes for new ones left 14 of 60
 stages that were to be left in 3 at most.) Outcomes that are known by their mean r over n problems count as r n ones and

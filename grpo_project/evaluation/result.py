@@ -5,7 +5,6 @@ Letters: P problems, S completions of each (``num_samples``).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -192,14 +191,12 @@ def rates_of(records: Sequence[CompletionRecord]) -> dict[str, float]:
     }
 
 
-NOT_COMPILED = re.compile(r"loading the program: (SyntaxError|IndentationError|TabError)\b")
+NOT_COMPILED = (Status.SYNTAX_ERROR, Status.ELABORATION_ERROR)
 
 
 def compiled(verdict: Verdict) -> bool:
-    """Code was found and it compiles, as the verifier's message tells: compiling it here would not be safe."""
-    if verdict.code is None:
-        return False
-    return verdict.status is not Status.ERROR or NOT_COMPILED.match(verdict.message) is None
+    """Code was found and it compiles, as the verifier says: compiling it here would not be safe."""
+    return verdict.code is not None and verdict.status not in NOT_COMPILED
 
 
 def levels_of(row: Mapping[str, object]) -> list[str]:

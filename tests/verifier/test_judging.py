@@ -361,3 +361,17 @@ def test_a_checker_that_exits_is_no_pass(verifier):
     checker = "def check(args, kwargs, got, expected):\n    raise SystemExit(0)"
     problem = Problem("p", "", (CallTest((1,), 1),), entry_point="f", checker=checker)
     assert verifier.verify(Job(problem, "def f(x): return x")).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        ("def f(x:\n    return x", Status.SYNTAX_ERROR, "loading the program: SyntaxError: '(' was never closed"),
+        ("1 / 0\ndef f(x):\n    return x", Status.ERROR, "loading the program: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_program_that_does_not_load_says_why(verifier, code, status, message):
+    problem = Problem("p", "Return x.", (CallTest((1,), 1),), entry_point="f")
+    verdict = verifier.verify(Job(problem, fenced(code)))
+    assert verdict.status is status
+    assert verdict.message.startswith(message)

@@ -146,7 +146,7 @@ class Grader:
                 return None
             case ["loaded", False]:
                 return self._all("wrong_format", f"the program does not define {self.entry_point}")
-            case ["raised", list() as names, str() as text, int() as line]:
+            case ["raised", list() as names, str() as text, int() as line, *_]:
                 error = exception_of(names, text, line)
                 status = "syntax_error" if isinstance(error, SyntaxError) else status_of(error)
                 return self._all(status, f"loading the program: {told(error)}")
