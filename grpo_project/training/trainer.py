@@ -178,9 +178,9 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         # 1/3 three times has a mean in float32 that is not 1/3: TRL's advantages of such a group are not quite 0.
         batch["advantages"] = batch["advantages"] * torch.tensor(varied, device=batch["advantages"].device)
         batch["rewards"] = torch.tensor(rollout_batch.rewards, device=batch["advantages"].device)
-        if batch["rewards"].isnan().any():  # no verdict: no part in any term of the loss
+        if any(completion.reward is None for completion in summaries):  # no verdict: no part in any term of the loss
             batch["completion_mask"][batch["rewards"].isnan()] = 0
-        batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+            batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
         if self.observer is not None:
             rollouts = rollout_batch.rollouts(batch["advantages"].tolist())
             judged = [result for result in results if result is not None]
