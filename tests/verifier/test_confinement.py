@@ -207,9 +207,12 @@ def test_test_code_that_takes_the_judge_over_gives_no_verdict_and_ends_nothing(v
 
 def descendants(pid):
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *descendants(int(child))]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    except OSError:
+        pass  # it has ended meanwhile
     return found
 
 
@@ -234,12 +237,16 @@ def test_a_killed_server_takes_its_candidates_with_it(level):
     verifier = Verifier(workers=1, isolation=level)
     own = set(descendants(os.getpid()))
     stream = verifier.stream([Job(problem, "def f():\n    while True: pass")])
-    until(lambda: any(is_called("grpo-candidate", pid) for pid in set(descendants(os.getpid())) - own))
+    until(lambda: any(descendants(pid) for pid in all_called("grpo-zygote", own)))  # a candidate is at work
     below = set(descendants(os.getpid())) - own
     os.kill(next(pid for pid in below if is_called("grpo-server", pid)), signal.SIGKILL)
     until(lambda: all(state_of(pid) in ("Z", "X", "gone") for pid in below))
     del stream
     verifier.close()
+
+
+def all_called(name, but):
+    return [pid for pid in set(descendants(os.getpid())) - but if is_called(name, pid)]
 
 
 def is_called(name, pid):
