@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import try_to_load_from_cache
 
 from grpo_project.evaluation.result import levels_of
+from grpo_project.problems.problem import BUILTIN_VERILOG
 from grpo_project.record.run_directory import MAIN_METRIC, Run
 from grpo_project.record.run_record import RunRecord
 
@@ -71,6 +72,8 @@ def model_card(output_dir: Path) -> str:
     assert record is not None, "a run of ours has a run.json"
     evaluations = [row for row in Run.open(output_dir).metrics("eval") if MAIN_METRIC in row]
     base = record.content["config"]["run"]["model_name"]
+    if base == BUILTIN_VERILOG:  # embedded as well
+        base = None
     licence = licence_of(base)
     front: dict[str, Any] = {
         "library_name": "transformers",
