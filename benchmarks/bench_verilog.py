@@ -24,12 +24,13 @@ from grpo_project.problems.formats import load_problems
 from grpo_project.problems.problem import Problem
 from grpo_project.verifier import Job, Verifier
 from grpo_project.verifier.cage import kernel
+from grpo_project.verifier.cage.launch import LocalLauncher
 from grpo_project.verifier.languages import spec_of
 from grpo_project.verifier.verilog import benches
 from grpo_project.verifier.verilog.exam import VerilogExam
 from grpo_project.verifier.verilog.icarus import find_icarus
 from grpo_project.verifier.verilog.simulator import Simulator
-from grpo_project.verifier.verilog.spec import content_of, pyslang_site
+from grpo_project.verifier.verilog.spec import content_of, profiles
 
 SLOW = (
     "Prob082_lfsr32",
@@ -71,12 +72,19 @@ def run_all(commands: list[tuple[Path, list[list[str]]]]) -> None:
             subprocess.run(step, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
 
 
+def simulator_here() -> Simulator:
+    """A simulator whose cages are children of this process."""
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    launcher = LocalLauncher("namespaces")
+    launcher.profiles |= profiles()
+    return Simulator(launcher, find_icarus())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--problems", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     shared = Path(os.environ.get("GRPO_SHARED_DATA", "")) / "verilog-eval-spec-to-rtl.tar.gz"
     if os.environ.get("GRPO_SHARED_DATA") and shared.exists():
         problems = [problem for problem in load_problems(shared) if problem.id not in SLOW]
@@ -87,11 +95,10 @@ def main() -> None:
         spec_of(problem)
     jobs = [Job(problem, f"```verilog\n{problem.solution}\n```") for problem in problems]
     with tempfile.TemporaryDirectory() as work:
-        simulator = Simulator("namespaces", find_icarus(), pyslang_site())
+        simulator = simulator_here()
         floor = [
             (Path(work) / f"f{i}", floor_files(simulator, p, Path(work) / f"f{i}")) for i, p in enumerate(problems)
         ]
-        simulator.close()
         pipeline = []
         for i, problem in enumerate(problems):
             folder = Path(work) / f"p{i}"

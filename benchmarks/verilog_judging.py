@@ -24,12 +24,13 @@ from grpo_project.problems.formats import load_problems
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.verilog_text import hollow, output_names, tokens
 from grpo_project.verifier.cage import kernel
+from grpo_project.verifier.cage.launch import LocalLauncher
 from grpo_project.verifier.room import Unusable
 from grpo_project.verifier.verilog.exam import VerilogExam
 from grpo_project.verifier.verilog.icarus import find_icarus
 from grpo_project.verifier.verilog.methods import Bench, Nonce, rows_of
 from grpo_project.verifier.verilog.simulator import Failed, Simulator
-from grpo_project.verifier.verilog.spec import content_of, pyslang_site
+from grpo_project.verifier.verilog.spec import content_of, profiles
 
 LIMIT_S = 3
 """Wall seconds for the published pipeline, which has 30: an endless design is one in three of them as well."""
@@ -99,6 +100,14 @@ class Ways:
         return found
 
 
+def simulator_here() -> Simulator:
+    """A simulator whose cages are children of this process."""
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    launcher = LocalLauncher("namespaces")
+    launcher.profiles |= profiles()
+    return Simulator(launcher, find_icarus())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("path")
@@ -107,9 +116,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="every so manieth problem only, for a quick look")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     problems = load_problems(args.path)
-    simulator = Simulator("namespaces", find_icarus(), pyslang_site())
+    simulator = simulator_here()
     rng = random.Random(args.seed)
     print(f"Icarus Verilog {find_icarus().version}, {len(problems)} problems", flush=True)
 
@@ -177,7 +185,6 @@ def main() -> None:
     print(f"mutants: {made}")
     for way, counts in agree.items():
         print(f"  {way}: {dict(counts)}")
-    simulator.close()
 
 
 if __name__ == "__main__":
