@@ -19,7 +19,7 @@ from grpo_project.errors import JournalError
 from grpo_project.record.durable import AppendFile, Reserve
 from grpo_project.record.file_lock import FileLock
 from grpo_project.record.json_line import encode
-from grpo_project.record.run_directory import RESERVED, RunPaths, lock_run, read_attempts, read_steps
+from grpo_project.record.run_directory import MAX_ATTEMPT, RESERVED, RunPaths, lock_run, read_attempts, read_steps
 
 
 class Journal:
@@ -108,9 +108,8 @@ class Journal:
 def next_attempt(output_dir: str | os.PathLike[str]) -> int:
     """The number of the next process start in this run directory; 0 for a new one."""
     paths = RunPaths(Path(output_dir))
-    told = max(read_attempts(paths.events), default=-1)
-    seen = max((attempt for attempt, _ in read_steps(paths.metrics)), default=-1)
-    return max(told, seen) + 1
+    numbers = {*read_attempts(paths.events), *(attempt for attempt, _ in read_steps(paths.metrics))}
+    return 1 + max((number for number in numbers if number < MAX_ATTEMPT), default=-1)
 
 
 def append_event(output_dir: str | os.PathLike[str], attempt: int, name: str, /, **fields: Any) -> None:

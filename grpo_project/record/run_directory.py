@@ -25,7 +25,8 @@ RESERVED = frozenset({"attempt", "step", "time", "kind", "_values"})
 MAIN_METRIC = "eval_avg_test_pass_rate"
 """The metric of an evaluation's row that curves, summaries and the choice of the best model go by."""
 
-_ROW_START = re.compile(rb'\{"attempt":(\d+),"step":(\d+),')
+MAX_ATTEMPT, MAX_STEP = 1_000_000, 2**63 - 1
+_ROW_START = re.compile(rb'\{"attempt":(\d{1,7}),"step":(\d{1,19}),')
 RUN_CONTENTS = (
     *("run.json", "journal", "samples", "evaluations", "checkpoint-*", "rejected-checkpoints"),
     *("report.html", "samples.html"),
@@ -242,16 +243,44 @@ def read_records(path: Path, *, start: int = 0, damage: list[Damage] | None = No
             reason = "torn: the line has no end"
             if line.endswith(b"\n"):
                 try:
-                    values = decode(line)
-                    attempt, step = values["attempt"], values["step"]
-                    if isinstance(attempt, int) and (step is None or isinstance(step, int)):
-                        yield Record(attempt, step, values, end)
-                        continue
-                    reason = "not a record: attempt and step are whole numbers"
-                except (ValueError, KeyError, RecursionError) as error:
-                    reason = f"not a record: {error!r:.100}"
+                    values = parse_record(line)
+                    yield Record(values["attempt"], values["step"], values, end)
+                    continue
+                except ValueError as error:
+                    reason = f"not a record: {error!s:.100}"
             if damage is not None and line.strip():
                 damage.append(Damage(path, number, begin, reason, line[:80].decode("utf-8", "replace")))
+
+
+def parse_record(line: bytes) -> dict[str, Any]:
+    """A row or an event with the fields that every reader counts on.
+
+    Raises:
+        ValueError: it is neither, whatever was done to the line.
+    """
+    try:
+        values = decode(line)
+    except RecursionError as error:
+        raise ValueError("nested without end") from error
+    if not _is_count(values.get("attempt"), MAX_ATTEMPT):
+        raise ValueError(f"attempt is {values.get('attempt')!r:.30}")
+    step = values.get("step")
+    if not _is_count(step, MAX_STEP) and not (step is None and "event" in values):
+        raise ValueError(f"step is {step!r:.30}")
+    for name, kind in (_EVENT_FIELDS if "event" in values else _ROW_FIELDS).items():
+        if name in values and (not isinstance(values[name], kind) or isinstance(values[name], bool)):
+            raise ValueError(f"{name} is {values[name]!r:.30}")
+    values.setdefault("step", None)
+    values.setdefault("time", 0.0)
+    return values
+
+
+_EVENT_FIELDS: dict[str, Any] = {"time": int | float, "event": str}
+_ROW_FIELDS: dict[str, Any] = {"time": int | float, "kind": str, "_values": dict}
+
+
+def _is_count(value: Any, limit: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= limit
 
 
 def read_attempts(events: Path) -> dict[int, Attempt]:
@@ -273,7 +302,9 @@ def read_steps(path: Path) -> Iterator[tuple[int, int]]:
         for line in file:
             found = _ROW_START.match(line)
             if found is not None and line.endswith(b"}\n"):
-                yield int(found[1]), int(found[2])
+                attempt, step = int(found[1]), int(found[2])
+                if attempt <= MAX_ATTEMPT and step <= MAX_STEP:
+                    yield attempt, step
 
 
 def count_row(attempts: dict[int, Attempt], number: int, step: int) -> None:

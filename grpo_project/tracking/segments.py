@@ -21,8 +21,15 @@ from typing import Any
 
 from grpo_project.errors import TrackingError
 from grpo_project.record.journal import append_event
-from grpo_project.record.json_line import decode
-from grpo_project.record.run_directory import RESERVED, Attempt, RunPaths, read_attempts, read_records, valid_until
+from grpo_project.record.run_directory import (
+    RESERVED,
+    Attempt,
+    RunPaths,
+    parse_record,
+    read_attempts,
+    read_records,
+    valid_until,
+)
 from grpo_project.tracking.settings import DEFAULT_PROJECT, RESUME_ENVIRONMENT
 
 POLICIES = ("new", "same")
@@ -56,7 +63,7 @@ def read_segments(output_dir: str | os.PathLike[str]) -> list[Segment]:
     """The segments of a run directory, the oldest first. The last ``wandb_run`` event of an attempt counts."""
     latest: dict[int, dict[str, Any]] = {}
     for record in read_records(RunPaths(Path(output_dir)).events):
-        if record.values.get("event") == EVENT:
+        if record.values.get("event") == EVENT and is_identity(record.values):
             latest[record.attempt] = record.values
     known = {entry.name for entry in fields(Segment)} - {"attempts"}
     segments: dict[str, Segment] = {}
@@ -67,6 +74,16 @@ def read_segments(output_dir: str | os.PathLike[str]) -> list[Segment]:
         segment.policy = recorded["policy"]
         segment.attempts.append(attempt)
     return list(segments.values())
+
+
+def is_identity(event: Mapping[str, Any]) -> bool:
+    """Whether an event names a W&B run in full. A damaged one does not; its attempt then belongs to no run yet."""
+    texts = all(
+        isinstance(event.get(name), str) and event[name] for name in ("run_id", "project", "name", "group", "policy")
+    )
+    optional = all(isinstance(event.get(name), str | None) for name in ("entity", "parent_id"))
+    branch = isinstance(event.get("branch_step"), int | None)
+    return texts and optional and branch and isinstance(event.get("config", {}), dict)
 
 
 def choose_policy(asked: str | None, force_new: bool, environment: Mapping[str, str] = os.environ) -> str:
@@ -261,11 +278,11 @@ class SegmentRows:
     def _add(self, line: bytes, begin: int) -> Row | None:
         """Add a line of the journal; returns the step that it completes."""
         try:
-            record = decode(line)
-            attempt, step, time = int(record["attempt"]), int(record["step"]), float(record["time"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            record = parse_record(line)
+        except ValueError:
             return None  # Run.damage reports it
-        if attempt not in self._attempts or step > self._valid.get(attempt, step):
+        attempt, step, time = record["attempt"], record["step"], float(record["time"])
+        if step is None or attempt not in self._attempts or step > self._valid.get(attempt, step):
             return None
         if step <= self._last or (self._open is not None and step < self._open.step):
             self.late += 1
