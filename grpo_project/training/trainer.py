@@ -30,6 +30,7 @@ from grpo_project.problems.problem import Problem
 from grpo_project.rewards import RewardFunction
 from grpo_project.training.atomic_save import AtomicSave
 from grpo_project.training.interruptible import Interruptible, StopNow
+from grpo_project.training.phases import Phases
 from grpo_project.training.rollout import (
     FaultCounter,
     Rollout,
@@ -112,6 +113,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         self.padding_free = padding_free
         self.max_resample = max_resample
         self.faults = FaultCounter(max_infrastructure_rate)
+        self.phases = Phases()
         self._places: dict[int, int] = {}  # how many problems the step that is going on has drawn
         self.components = {"problem_source": problem_source, **(components or {})}
         # The loader only counts steps: its rows are empty, problems are drawn in `_roll_out`. An epoch is rounded up to
@@ -143,13 +145,22 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
             # Unpadded ids, as generated: a padding token that is an end token too can't hide that a row was cut off.
             truncated = [not ids or ids[-1] not in self.eos_token_ids for ids in completion_ids]
             rewards: list[float | None] = []
-            with suppress(*(() if self.args.world_size == 1 else (StopNow,))):
+            alone = self.args.world_size == 1
+            with self.phases.timed("verification"), suppress(*(() if alone else (StopNow,))):
                 rewards = batch[0].score([completion_text(completion) for completion in completions], truncated)
             self.agree_on_stop()
             return rewards
 
         judged.__name__ = self.reward.__name__  # TRL's name for its metrics: rewards/<name>/mean
         return judged
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self.phases.timed("loss"):
+            return super().training_step(*args, **kwargs)
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], Any]:
+        with self.phases.timed("generation"):
+            return super()._generate_single_turn(*args, **kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
         logged = {name: len(values) for name, values in self._metrics["train"].items()}
@@ -167,7 +178,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         def begin(row: int, ids: list[int]) -> None:
             rollout_batch.begin(row, self._tokenizer.decode(ids, skip_special_tokens=True))
 
-        with self.generating(keys, begin, lambda: self.stop_wanted):
+        with self.phases.timed("scoring"), self.generating(keys, begin, lambda: self.stop_wanted):
             batch = super()._generate_and_score_completions(rollout_batch.rows())
         summaries = gather_object(rollout_batch.summaries())
         self._metrics["train"]["verifier/infrastructure_rate"].append(self.faults.count(summaries))
@@ -260,6 +271,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:  # a step's row, not an evaluation's or the closing one
             logs.update(self.extra_metrics())
+            logs.update(self.phases.take())
         super().log(logs, start_time)
         del self.state.log_history[:-KEPT_ROWS]  # it is part of each checkpoint; all rows are in the journal
 
@@ -272,5 +284,6 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         self.on_checkpoint("checkpoint_failed", step=self.state.global_step, reason=reason)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        with self.stop_request.saving() if self.stop_request else nullcontext():
+        saving = self.stop_request.saving() if self.stop_request else nullcontext()
+        with saving, self.phases.timed("save"):
             super()._save_checkpoint(model, trial)

@@ -106,4 +106,7 @@ def build(
 
 
 def history(trainer: CodeTrainer) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in VOLATILE} for row in trainer.state.log_history if "loss" in row]
+    def compared(name: str) -> bool:
+        return name not in VOLATILE and not name.startswith("time/")
+
+    return [{k: v for k, v in row.items() if compared(k)} for row in trainer.state.log_history if "loss" in row]
