@@ -32,7 +32,7 @@ bench: $(VENV)/.installed-dev  ## every benchmark; each prints a table of ratios
 bench-%: $(VENV)/.installed-dev  ## one benchmark: make bench-verifier
 	$(BIN)/python benchmarks/bench_$*.py $(ARGS)
 
-chaos: $(VENV)/.installed-dev  ## 100 SIGKILLs (KILLS=100) and 150 stops over short runs of every configuration, compared bit for bit
+chaos: $(VENV)/.installed-dev  ## kills and stops short runs of every configuration 100 times (KILLS=100), compares them bit for bit
 	$(BIN)/python tests/integration/chaos.py --kills $(or $(KILLS),100) $(ARGS)
 
 faults: $(VENV)/.installed-dev  ## what becomes of a run on a sick machine: damage, EIO, a full disk, two starts, clocks (a table)

@@ -5,8 +5,8 @@
 Each run is the real command in a process of its own. The processes are forked from this one, which has loaded the
 libraries: a start costs a second instead of six, so that a hundred kills fit into minutes.
 
-A run is ended in three ways: by SIGKILL, by SIGTERM and by ``--max_runtime`` (the latter two save within the step). The
-moments: any time, inside saves, at journal rows, inside evaluations, and between the last checkpoint and the end.
+A run is ended in three ways in turn: by SIGKILL, by SIGTERM and by ``--max_runtime`` (the latter two save within the
+step). The moments: any time, inside saves, at journal rows, inside evaluations, after the last checkpoint.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ import grpo_project.training.run  # noqa: F401  what a start would load
 from grpo_project.cli import main
 from grpo_project.training.checkpoints import list_checkpoints, step_of
 
-WAYS = ("SIGKILL", "SIGTERM", "max_runtime")
+WAYS = ("SIGKILL", "SIGTERM", "SIGKILL", "max_runtime")
 EXPECTED_ENDS = (0, -signal.SIGKILL, 75, 143, -signal.SIGTERM)
 EVALUATING, EVALUATED = ": evaluating (", ": eval_avg_test_pass_rate "
 """What the run's log says before and after an evaluation."""
@@ -46,9 +47,13 @@ EVALUATING, EVALUATED = ": evaluating (", ": eval_avg_test_pass_rate "
 class Report:
     """What one chaotic run went through."""
 
-    kills: int = 0
     starts: int = 0
-    where: dict[str, int] = field(default_factory=dict)
+    ways: Counter[str] = field(default_factory=Counter)
+    moments: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ends(self) -> int:
+        return self.ways.total()
 
 
 @dataclass(frozen=True)
@@ -106,20 +111,19 @@ def left_alone(flags: list[str], folder: Path) -> Alone:
     return Alone(step_of(list_checkpoints(folder / "alone")[-1]), time.monotonic() - began)
 
 
-def run_under_fire(
-    argv: list[str], output_dir: Path, log: Path, kills: int, rng: random.Random, way: str, alone: Alone
-) -> Report:
-    """Start, end, start again, until it was ended ``kills`` times in the ``way`` given; then let it finish."""
+def run_under_fire(argv: list[str], output_dir: Path, log: Path, ends: int, rng: random.Random, alone: Alone) -> Report:
+    """Start, end, start again, until it was ended so many times; then let it finish."""
     report = Report()
+    ways = rng.sample(WAYS, len(WAYS))
     while True:
         log_start = log.stat().st_size if log.exists() else 0
-        last = report.kills == kills
+        last, way = report.ends == ends, ways[report.ends % len(ways)]
         seconds = rng.uniform(0.1, 0.9) * alone.seconds
         deadline = ["--max_runtime", f"{seconds:.2f}"] if way == "max_runtime" and not last else []
         start = Start(fork([*argv, *deadline], log), output_dir, log, log_start, alone)
         report.starts += 1
         moment = at_its_end if last or deadline else rng.choice(MOMENTS)
-        name = moment.__name__
+        name = "at a deadline" if deadline else moment.__name__.replace("_", " ")
         if moment(start, rng):
             os.kill(start.pid, signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
         _, status = os.waitpid(start.pid, 0)
@@ -129,9 +133,8 @@ def run_under_fire(
         if last:
             return report
         if code != 0:
-            report.kills += 1
-            name = "inside an evaluation" if in_mid_evaluation(start) else name.replace("_", " ")
-            report.where[name] = report.where.get(name, 0) + 1
+            report.ways[way] += 1
+            report.moments["inside an evaluation" if in_mid_evaluation(start) else name] += 1
         else:
             # It finished before the moment came. To be killed again it needs something to do: begin anew.
             shutil.rmtree(output_dir)
@@ -211,53 +214,51 @@ def alive_after(pid: int, seconds: float) -> bool:
         time.sleep(min(left, 0.02))
 
 
-def compare(flags: list[str], folder: Path, alone: Alone, kills: int, rng: random.Random, way: str) -> Report:
+def compare(flags: list[str], folder: Path, alone: Alone, ends: int, rng: random.Random) -> Report:
     """Run under fire in ``folder/fire``; raise ``AssertionError`` if what comes out is not what ``left_alone`` left."""
     argv = [*flags, "--output_dir", str(folder / "fire")]
-    report = run_under_fire(argv, folder / "fire", folder / "fire.log", kills, rng, way, alone)
+    report = run_under_fire(argv, folder / "fire", folder / "fire.log", ends, rng, alone)
     found = differences(folder / "alone", folder / "fire")
     assert not found, f"{len(found)} differences: {found[:10]}"
     return report
 
 
+def show(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+
+
 def cli() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100, help="SIGKILLs in total, over all configurations")
-    parser.add_argument("--stops", type=int, default=2, help="SIGTERMs and deadlines, of each, for each configuration")
+    parser.add_argument("--kills", type=int, default=100, help="how often runs are ended, over all configurations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(CONFIGURATIONS), nargs="+")
     parser.add_argument("--keep", type=Path, help="keep the runs that differ in this folder")
     arguments = parser.parse_args()
     names = arguments.only or list(CONFIGURATIONS)
     each = -(-arguments.kills // len(names))
-    totals, different = dict.fromkeys(WAYS, 0), 0
-    print(f"{'configuration':30} {'ended by':12} {'times':>5} {'starts':>6}  moments")
+    total, different = Counter[str](), 0
+    print(f"{'configuration':30} {'ended':>5} {'starts':>6}  by, and when")
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             flags = flags_of(name, Path(folder))
-            alone = left_alone(flags, Path(folder))
-            for way in WAYS:
-                times = each if way == "SIGKILL" else arguments.stops
-                if not times:
-                    continue
-                try:
-                    rng = random.Random(f"{name}-{arguments.seed}-{way}")
-                    report = compare(flags, Path(folder), alone, times, rng, way)
-                except AssertionError as error:
-                    different += 1
-                    print(f"{name:30} {way:12} DIFFERENT: {error}", flush=True)
-                    if arguments.keep:
-                        shutil.copytree(folder, arguments.keep / f"{name}-{way}".replace(" ", "-"), dirs_exist_ok=True)
-                else:
-                    totals[way] += report.kills
-                    where = ", ".join(f"{count} {moment}" for moment, count in sorted(report.where.items()))
-                    print(f"{name:30} {way:12} {report.kills:5} {report.starts:6}  {where}", flush=True)
-                shutil.rmtree(Path(folder, "fire"), ignore_errors=True)
-    said = ", ".join(f"{count} {way}s" for way, count in totals.items())
+            try:
+                alone = left_alone(flags, Path(folder))
+                report = compare(flags, Path(folder), alone, each, random.Random(f"{name}-{arguments.seed}"))
+            except AssertionError as error:
+                different += 1
+                print(f"{name:30} DIFFERENT: {error}", flush=True)
+                if arguments.keep:
+                    shutil.copytree(folder, arguments.keep / name.replace(" ", "-"), dirs_exist_ok=True)
+            else:
+                total += report.ways
+                told = f"{show(report.ways)}: {show(report.moments)}"
+                print(f"{name:30} {report.ends:5} {report.starts:6}  {told}", flush=True)
     if different:
-        print(f"{said}; {different} of {len(names)} configurations' runs DIFFER from those left alone")
+        print(f"{show(total)}; {different} of {len(names)} configurations DIFFER from the run that was left alone")
         return 1
-    print(f"{said}: model, rows, decisions, samples, evaluations and last checkpoint equal, bit for bit")
+    print(
+        f"{total.total()} ends ({show(total)}): model, rows, decisions, samples, evaluations and last checkpoint equal"
+    )
     return 0
 
 

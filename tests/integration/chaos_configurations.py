@@ -52,6 +52,7 @@ CONFIGURATIONS: dict[str, list[str]] = {
     **{f"loss {name}": [*TWICE, "--loss_type", name] for name in ("grpo", "dr_grpo", "bnpo", "cispo", "sapo", "vespo")},
     "loss luspo": [*TWICE, "--loss_type", "luspo", "--importance_sampling_level", "sequence"],
     "sequence-level ratios": [*TWICE, "--importance_sampling_level", "sequence"],
+    "adaptive entropy": ["--use_adaptive_entropy", "--entropy_target", "0.5"],
     "rewards scaled by batch": ["--scale_rewards", "batch", "--max_resample", "1"],
     "groups drawn anew": ["--max_resample", "2"],
     "rows of several steps": ["--logging_steps", "3"],

@@ -16,7 +16,8 @@ from grpo_project.record.samples import read_samples
 from grpo_project.training.checkpoints import damage, list_checkpoints
 
 VOLATILE = ("seconds", "time", "step_time", "_per_second", "runtime", "attempt")
-"""Names of what a clock measured, or how their names end."""
+"""Names of what a clock measured, or how they end."""
+OF_THE_MACHINE = ("memory/", "time/")
 JUDGED = ["step", "problem_id", "completion", "status", "passed", "total"]
 DECISIONS = ("stage_decision", "alarm")
 COUNTERS = ("global_step", "epoch", "max_steps", "best_metric", "best_global_step", "num_input_tokens_seen")
@@ -44,7 +45,7 @@ def weights(expected: Path, found: Path) -> list[str]:
 def rows(expected: Path, found: Path) -> Iterator[str]:
     ours, others = (
         [
-            {k: v for k, v in row.items() if not k.endswith(VOLATILE) and not k.startswith("memory/")}
+            {k: v for k, v in row.items() if not k.endswith(VOLATILE) and not k.startswith(OF_THE_MACHINE)}
             for row in Run.open(folder).metrics()
             if row["kind"] in ("train", "eval")
         ]

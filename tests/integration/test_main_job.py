@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,18 @@ def test_final_model_is_in_the_hugging_face_layout(finished) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "out")
     assert 500_000 < model.num_parameters() < 2_000_000
     assert tokenizer.chat_template
+
+
+def test_every_metric_of_a_row_is_explained(finished) -> None:
+    folder, _ = finished
+    explained = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    names = {name for row in Run.open(folder / "out").metrics() for name in row}
+    for name in names:
+        name = re.sub(r"(foundation|elementary|intermediate|advanced|expert)", "LEVEL", name)
+        name = re.sub(r"eval/LEVEL/(?!problems).*", "eval/LEVEL/...", name)
+        name = re.sub(r"(eval/change_since_\w+?)_(low|high)$", r"\1", name)
+        name = re.sub(r"pass@\d+", "pass@K", re.sub("rewards/pass_rate/", "rewards/NAME/", name))
+        assert f"`{name}`" in explained, name
 
 
 def test_every_step_evaluation_and_sample_is_on_record(finished) -> None:
