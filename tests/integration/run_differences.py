@@ -79,10 +79,11 @@ def last_checkpoint(expected: Path, found: Path) -> Iterator[str]:
     for checkpoint in (ours, other):
         if reason := damage(checkpoint):
             yield reason
-    for file in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "grpo_state_0.pt"):
+    states_of_ranks = {path.name for kind in ("rng_state*.pth", "grpo_state_*.pt") for path in ours.glob(kind)}
+    for file in ("optimizer.pt", "scheduler.pt", *sorted(states_of_ranks)):
         # Written by these very runs; random states hold NumPy arrays, which the safe loader refuses.
         states = [torch.load(folder / file, weights_only=False, map_location="cpu") for folder in (ours, other)]
-        if file == "grpo_state_0.pt":
+        if file.startswith("grpo_state"):
             states = [{k: v for k, v in state.items() if k not in ("metrics", "logs")} for state in states]
         yield from (f"{file} {where}" for where in unlike(*states))
     counters = [json.loads((folder / "trainer_state.json").read_text()) for folder in (ours, other)]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chaos import differences
+from run_differences import differences
 from safetensors.numpy import load_file
 
 from grpo_project.config import embedded_model_path
