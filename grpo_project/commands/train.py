@@ -113,8 +113,17 @@ def announce(plan: RunPlan, isolation: str, console: Console) -> None:
 
 
 def report_interruption(plan: RunPlan, outcome: Outcome, console: Console) -> int:
-    saved = f"at step {outcome.step}; the checkpoint is saved" if outcome.step else "before the first step"
-    console.print(f"\nStopped {saved} ({outcome.reason}). The same command goes on from there.", highlight=False)
+    goes_on = "The same command goes on from there"
+    if not outcome.step:
+        where = f"before the first step ({outcome.reason}). {goes_on}"
+    elif outcome.saved:
+        where = f"at step {outcome.step}; the checkpoint is saved ({outcome.reason}). {goes_on}"
+    else:
+        where = (
+            f"at step {outcome.step} ({outcome.reason}), and its checkpoint could NOT be saved. "
+            "The same command goes on from the checkpoint before"
+        )
+    console.print(f"\nStopped {where}.", highlight=False)
     return outcome.exit_code
 
 

@@ -51,6 +51,11 @@ def step_of(checkpoint: Path) -> int:
     return int(match.group(1))
 
 
+def checkpoint_of(output_dir: Path, step: int) -> Path:
+    """Where the checkpoint of an optimizer step lies, if there is one."""
+    return output_dir / f"checkpoint-{step}"
+
+
 def list_checkpoints(output_dir: Path) -> list[Path]:
     """The ``checkpoint-N`` folders of a run, oldest first, whole or not."""
     if not output_dir.is_dir():

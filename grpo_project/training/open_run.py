@@ -30,6 +30,8 @@ class Outcome:
     step: int
     reason: str = ""
     exit_code: int = 0
+    saved: bool = True
+    """Of an interrupted run: whether there is a checkpoint of ``step``, which a full disk may have prevented."""
     model_files: tuple[str, ...] = ()
     """Of a finished run: the names of what was written as its model."""
 

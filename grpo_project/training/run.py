@@ -29,6 +29,7 @@ from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.prompt import prompt_for
 from grpo_project.rewards import reward_function
 from grpo_project.tracking.sinks import SINKS
+from grpo_project.training import checkpoints
 from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, TimedSaveCallback
 from grpo_project.training.model_card import write_model_card
 from grpo_project.training.observer import EventWriter, RunObserver
@@ -65,7 +66,8 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
             step = trainer.state.global_step
             reason = next(filter(None, gather_object([stop.reason])), None)  # a signal may reach one rank alone
             if trainer.interrupted and reason:
-                outcome = Outcome("interrupted", step, reason, stop.exit_code)
+                saved = checkpoints.checkpoint_of(plan.output_dir, step).is_dir()
+                outcome = Outcome("interrupted", step, reason, stop.exit_code, saved=saved)
             else:
                 outcome = Outcome("finished", step, model_files=publish(trainer, plan.output_dir))
             run.end(outcome)
