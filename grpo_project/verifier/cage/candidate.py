@@ -117,6 +117,8 @@ def warm_up() -> None:
 
 def _serve_calls(order: dict[str, Any]) -> None:
     names = _module.__dict__
+    if not order["final"]:
+        objects.make_ready()  # now: the program may come to hold every descriptor or byte that it is allowed
     try:
         code = compile(order["program"], PROGRAM_FILE, "exec", dont_inherit=True)
         _report(["compiled", is_pure(code)])  # before the program's first line: it can't be a lie

@@ -14,7 +14,6 @@ Records: ["value", v, arguments after it], ["raised", ...], ["missing"], and at 
 from __future__ import annotations
 
 import io
-import pickle
 import types
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +28,15 @@ UNARY = (
 )
 BINARY = """add and_ concat contains eq floordiv ge getitem gt le lshift lt matmul mod mul ne or_ pow rshift sub truediv
     xor iadd iand ifloordiv ilshift imatmul imod imul ior ipow irshift isub itruediv ixor"""
+
+
+def make_ready() -> None:
+    """Once in a process, before ``Objects``: load what most candidates don't need.
+
+    The half of ``pickle`` that is written in C: the other one takes longer to load than a small program to run. In the
+    zygote it costs every fork 5%.
+    """
+    import _pickle  # noqa: F401
 
 
 class Objects:
@@ -82,7 +90,9 @@ class Objects:
         return ["value", value, [list(args), kwargs] if name == "call" else []]
 
     def _loads(self, data: bytes) -> Any:
-        reader = pickle.Unpickler(io.BytesIO(data))
+        from _pickle import Unpickler
+
+        reader = Unpickler(io.BytesIO(data))
         reader.persistent_load = self._persistent  # type: ignore[method-assign]
         return reader.load()
 

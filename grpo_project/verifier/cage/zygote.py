@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import importlib.util
 import marshal
 import os
 import resource
@@ -78,7 +77,7 @@ def main(control_fd: int) -> None:
     kernel.set_name("grpo-zygote")
     own_size = _address_space()  # there is no /proc in the cage
     machine.raise_oom_score(machine.OOM_CANDIDATE)
-    installed = [name for name in CHECKED.split() if importlib.util.find_spec(name)] if order["check"] else []
+    installed = _installed(CHECKED) if order["check"] else []
     try:
         isolation.enter(level, profile.Profile(**wanted), order["scratch"], lambda: _ask_parent(control))
         for name in installed:
@@ -96,6 +95,12 @@ def main(control_fd: int) -> None:
         zygote.rehearse()
     control.send(marshal.dumps({"ready": level}))
     zygote.run()
+
+
+def _installed(names: str) -> list[str]:
+    import importlib.util  # here: it would stay in every other zygote
+
+    return [name for name in names.split() if importlib.util.find_spec(name)]
 
 
 def _ask_parent(control: socket.socket) -> None:
