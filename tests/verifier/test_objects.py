@@ -305,3 +305,13 @@ def test_calls_tests_stay_as_they_are(verifier):
     )
     program = "class P:\n    def __init__(self, x): self.x = x\ndef f(x): return P(x)"
     assert verifier.verify(Job(asked, program)).solved
+
+
+def test_an_iterator_without_end_ends_the_test_and_a_long_one_does_not(verifier):
+    """Each item is made inside at the test's request: without a bound, judging would go on until its own limit."""
+    test = AssertTest("assert sum(Numbers().up_to) == sum(range(20_000)) and 7 in Numbers().up_to")
+    program = "import itertools\nclass Numbers:\n    @property\n    def up_to(self): return {}"
+    long = judged(verifier, test, program.format("(n for n in range(20_000))"), entry_point="Numbers")
+    endless = judged(verifier, test, program.format("itertools.count()"), entry_point="Numbers")
+    assert (long.passed, endless.passed) == (1, 0), long.message
+    assert "counts as endless" in endless.message

@@ -190,10 +190,13 @@ class Handle:
         count, ahead = self.__taken
         for item in ahead:
             return item
+        if count > values.MAX_ITEMS:
+            raise RuntimeError(f"an iterator of more than {values.MAX_ITEMS:,} items counts as endless")
         if count < _RUNS_AHEAD:
             self.__taken[0] += 1
             return self.__objects.operate("next", self)
         items = self.__objects.operate("take", self, _RUNS_AHEAD)
+        self.__taken[0] += _RUNS_AHEAD
         self.__taken[1] = iter(items if type(items) is list else [])
         return next(self.__taken[1])
 
