@@ -11,15 +11,9 @@ from typing import Any
 from grpo_project.verifier.cage import values
 from grpo_project.verifier.cage.launch import CageError
 from grpo_project.verifier.cage.session import Session, Stopped
+from grpo_project.verifier.python.arguments import plain_arguments, take_changes
 from grpo_project.verifier.python.dry_run import Call, Prefetch, blob_of, key_of
-from grpo_project.verifier.python.handles import (
-    HeldObjects,
-    Raised,
-    builtin_exception,
-    new_exception,
-    plain_arguments,
-    take_changes,
-)
+from grpo_project.verifier.python.held_objects import HeldObjects, Raised, builtin_exception, new_exception
 
 _REPEATS = 2
 TEST_CODE_CPU_S, TEST_CODE_WALL_S = 10.0, 100.0

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 from grpo_project.verifier.python.analysis import DATA_METHODS
-from grpo_project.verifier.python.handles import plain_arguments
+from grpo_project.verifier.python.arguments import plain_arguments
 
 Call = tuple[str, tuple, dict]
 """A function's name, arguments and keyword arguments."""

@@ -14,6 +14,7 @@ from typing import Any
 from grpo_project.verifier.cage.session import Stopped
 from grpo_project.verifier.python import analysis
 from grpo_project.verifier.python.analysis import Facts
+from grpo_project.verifier.python.arguments import InOut
 from grpo_project.verifier.python.calls import Calls, Mispredicted, Watchdog
 from grpo_project.verifier.python.dry_run import Call, Prefetch, Stub, dry_run
 from grpo_project.verifier.python.grader import (
@@ -25,7 +26,8 @@ from grpo_project.verifier.python.grader import (
     status_of,
     told,
 )
-from grpo_project.verifier.python.handles import FILE_MODULE, TEST_MODULE, HeldObjects, InOut, is_callable, read
+from grpo_project.verifier.python.handles import is_callable, read
+from grpo_project.verifier.python.held_objects import FILE_MODULE, TEST_MODULE, HeldObjects
 from grpo_project.verifier.room import Result, Unusable
 
 _CANDIDATE = "<candidate>"
