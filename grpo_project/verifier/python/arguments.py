@@ -16,7 +16,7 @@ class InOut:
 
 def plain_arguments(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     """Without their ``InOut``."""
-    if any(type(value) is InOut for value in (*args, *kwargs.values())):
+    if InOut in map(type, args) or InOut in map(type, kwargs.values()):
         args = tuple(_value_of(value) for value in args)
         kwargs = {name: _value_of(value) for name, value in kwargs.items()}
     return args, kwargs

@@ -65,9 +65,10 @@ def call_key(name: str, args: tuple, kwargs: dict) -> bytes:
 
 def key_of(name: str, args: tuple, kwargs: dict) -> bytes | None:
     """``call_key``; ``None`` for a call that can't be told, or not told from others, by plain values."""
-    changeable = [id(value) for value in (*args, *kwargs.values()) if type(value) in (list, dict, set)]
-    if len(changeable) != len(set(changeable)):
-        return None  # one thing given twice: by content it would arrive as two
+    if len(args) + len(kwargs) > 1:
+        changeable = [id(value) for value in (*args, *kwargs.values()) if type(value) in (list, dict, set)]
+        if len(changeable) != len(set(changeable)):
+            return None  # one thing given twice: by content it would arrive as two
     try:
         return call_key(name, args, kwargs)
     except ValueError:
