@@ -19,7 +19,15 @@ from grpo_project.errors import JournalError
 from grpo_project.record.durable import AppendFile, Reserve
 from grpo_project.record.file_lock import FileLock
 from grpo_project.record.json_line import encode
-from grpo_project.record.run_directory import MAX_ATTEMPT, RESERVED, RunPaths, lock_run, read_attempts, read_steps
+from grpo_project.record.run_directory import (
+    MAX_ATTEMPT,
+    MAX_STEP,
+    RESERVED,
+    RunPaths,
+    lock_run,
+    read_attempts,
+    read_steps,
+)
 
 
 class Journal:
@@ -57,12 +65,12 @@ class Journal:
 
         Raises:
             TypeError: a value that can't be recorded; nothing was written.
-            ValueError: a negative step.
+            ValueError: a negative step, or one that no 64-bit integer holds; nothing was written.
             JournalError: the disk refused it; ``DiskFullError`` for want of room.
         """
         step = operator.index(step)
-        if step < 0:
-            raise ValueError(f"a step is 0 or more, not {step}")
+        if not 0 <= step <= MAX_STEP:
+            raise ValueError(f"a step is 0 or more, and at most {MAX_STEP}, not {step}")
         row: dict[str, Any] = {"attempt": self.attempt, "step": step, "time": round(time.time(), 3), "kind": kind}
         clashing = RESERVED & values.keys()
         if clashing:

@@ -3,7 +3,6 @@
 Each rule was found against wandb 0.31.0 and is held by tests with the real client:
 
 - a key or text with a lone surrogate has no UTF-8 form, and protobuf raises for the whole row;
-- a step beyond 2**63 - 1 is out of protobuf's range;
 - a table under a key whose artifact name would pass 128 characters raises (wandb/sdk/artifacts,
   ``validate_artifact_name``);
 - an empty key is dropped without a word;
@@ -22,7 +21,6 @@ from grpo_project.tracking.segments import STEP_METRIC, Row
 
 MAX_ROW_BYTES = 10_000_000
 MAX_ARTIFACT_NAME = 128
-MAX_STEP = 2**63 - 1
 # What the client raises for a row that it can't take. Not OSError and wandb's own errors: those say that wandb-core or
 # the connection is gone, and every row is to be sent again.
 REFUSALS = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError, RecursionError)
@@ -53,8 +51,6 @@ def to_client(wandb: Any, row: Row, run_id: str) -> ClientRow:
 
 def log_row(wandb: Any, run: Any, row: Row) -> tuple[bool, str | None]:
     """Give a row to the client. Returns whether it took any of it, and what was set aside and why (None: nothing)."""
-    if row.step > MAX_STEP:
-        return False, f"step {row.step} is beyond what W&B can count (2**63 - 1)"
     made = to_client(wandb, row, run.id)
     try:
         # `commit`: without it wandb-core keeps the row until the next step begins.

@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     EarlyStoppingCallback,
+    GenerationConfig,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -16,6 +17,7 @@ from transformers import (
 
 from grpo_project.errors import ConfigError, SandboxError
 from grpo_project.evaluation.callback import EnhancedInferenceCallback
+from grpo_project.generation import probe
 from grpo_project.problems.problem import CallTest, Problem
 from grpo_project.record.evaluations import read_evaluations
 from grpo_project.record.journal import Journal
@@ -324,6 +326,8 @@ def test_an_evaluation_that_runs_out_of_memory_goes_on_in_smaller_batches(tmp_pa
         callback.journal = journal
         trainer = make_trainer(tmp_path, tiny_model, [callback], gradient_checkpointing=True)
         callback.bind(trainer)
+        # The sampler is chosen once in a model's life, on a few short sequences; that there is room for them is meant.
+        probe.sampler(trainer.model, GenerationConfig(max_new_tokens=1, pad_token_id=0, eos_token_id=1))
         limit_memory(trainer.model, 2)
         trainer.train()
     assert evaluated(trainer.state.log_history) == [0, 3, 6]

@@ -53,7 +53,7 @@ def test_pass_at_k_counts_whole_solutions_only():
 
 def test_rates_of_completions():
     metrics = result(
-        record("a", 0, status=Status.ERROR, message="loading the program: SyntaxError: invalid syntax"),
+        record("a", 0, status=Status.SYNTAX_ERROR, message="loading the program: SyntaxError: invalid syntax"),
         record("b", 0, status=Status.ERROR, message="ZeroDivisionError: division by zero"),
         record("c", 0, status=Status.WRONG_FORMAT, code=None),
         record("d", 0, status=Status.TIMEOUT, truncated=True),

@@ -13,13 +13,10 @@ from pathlib import Path
 
 import pytest
 from run_differences import differences
-from safetensors.numpy import load_file
 
-from grpo_project.config import embedded_model_path
 from grpo_project.record.run_directory import Run
 from grpo_project.record.samples import read_samples
 
-FILE = "model.safetensors"
 FLAGS = [
     *("--per_device_train_batch_size", "4", "--num_generations", "4", "--max_completion_length", "12"),
     *("--steps_per_generation", "2", "--max_steps", "5", "--save_steps", "3", "--eval_every_n_steps", "2"),
@@ -116,13 +113,10 @@ def test_one_process_then_two_then_one(tmp_path: Path) -> None:
     steps = [[(row["step"], row["kind"]) for row in Run.open(tmp_path / n).metrics()] for n in ("alone", "many")]
     assert steps[0] == steps[1]
     assert {row["attempt"] for row in Run.open(tmp_path / "many").metrics("train")} == {0, 1, 2}
-    # Adam turns the rounding of a gradient near 0 into a step: few weights differ, by little of the way they went.
-    start, mine, theirs = map(
-        load_file, (embedded_model_path() / FILE, tmp_path / "many" / FILE, tmp_path / "alone" / FILE)
-    )
-    way = sum(((theirs[name] - weights) ** 2).sum() for name, weights in start.items())
-    apart = sum(((theirs[name] - mine[name]) ** 2).sum() for name in start)
-    assert way > 0 and apart < 1e-2 * way
+    # Adam makes a whole step of a gradient near 0, whichever sign rounding gave it: the gradients are compared, up to
+    # what comes of that, and not the weights.
+    norms = [[row["grad_norm"] for row in Run.open(tmp_path / n).metrics("train")] for n in ("alone", "many")]
+    assert norms[1] == pytest.approx(norms[0], rel=0.02)
 
 
 @pytest.mark.timeout(300)

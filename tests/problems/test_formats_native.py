@@ -143,6 +143,9 @@ def test_the_documented_problems_load(tmp_path):
     rows = [json.loads(block) for block in examples if block.startswith("{")]
     assert len(rows) == 5
     options = json.loads("{" + ",".join(block for block in examples if not block.startswith("{")) + "}")
-    assert set(options) == {"compare", "checker"}
+    assert set(options) == {"compare", "checker", "tests"}
+    (file,) = options.pop("tests")
+    file["unittest"] = file["unittest"].replace("...", "\n    def test_one(self): self.assertEqual(two_fer(), 'One')")
     rows.append(rows[0] | {"id": "options"} | options)
+    rows.append(rows[0] | {"id": "test file", "tests": [file]})
     assert [p.id for p in load_problems(write(tmp_path, *rows))] == [row["id"] for row in rows]

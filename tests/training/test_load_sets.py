@@ -11,6 +11,7 @@ import pytest
 from grpo_project.config import Configuration, parse_configuration
 from grpo_project.problems.native_writer import write_problems
 from grpo_project.problems.quickstart import builtin_problems
+from grpo_project.record.journal import Journal
 from grpo_project.record.run_record import RunRecord
 from grpo_project.training.plan import RunPlan, make_plan
 
@@ -28,8 +29,11 @@ def own_file(folder: Path, count: int) -> list[str]:
 
 
 def record_of(plan: RunPlan) -> RunRecord:
-    """What a start with this plan leaves behind."""
+    """What a start with this plan leaves behind that made a step."""
     plan.output_dir.mkdir()
+    with Journal(plan.output_dir, 0) as journal:
+        journal.event("started", step=0)
+        journal.metrics(1, "train", {"loss": 0.5})
     sets = {"train": plan.train.describe(), "heldout": plan.heldout.describe()}
     record = RunRecord.create(plan.output_dir, plan.configuration.to_dict(), sets)
     record.write()

@@ -195,6 +195,7 @@ class Zygote:
 
     def _become_candidate(self, limits: bytes, descriptors: tuple[int, ...]) -> None:
         try:
+            kernel.set_name("grpo-candidate")
             supervision = isolation.enter_child(self._level)
             if supervision is not None:
                 socket.send_fds(self._to_zygote, [b"\0"], [supervision])
