@@ -20,13 +20,15 @@ CHAT_TEMPLATE = (
 
 
 @pytest.fixture(autouse=True)
-def logger_as_before() -> Iterator[None]:
-    """``grpo train`` in this process speaks through the console; the next test's commands must not."""
-    logger = logging.getLogger("grpo_project")
-    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+def logger_as_it_came() -> Iterator[None]:
+    """``grpo train`` in this process, or a callback in a foreign script, speaks aloud; the next test must not hear it.
+
+    What a fixture of a wider scope has set before is taken back as well.
+    """
     yield
-    logger.handlers, logger.propagate = handlers, propagate
-    logger.setLevel(level)
+    logger = logging.getLogger("grpo_project")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 def build_tiny_model(folder: Path, *, chat: bool = True, seed: int = 0) -> Path:
