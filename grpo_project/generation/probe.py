@@ -112,14 +112,14 @@ def log_probability_way(model: Any, autocast: Autocast = nullcontext, packed: bo
         scored = mask[:, -width:].bool()
         try:
             alone = _measured(model, lambda: in_chunks([[row] for row in range(len(ids))]), scored)
-        except Exception as error:
+        except Exception as error:  # the boundary of the probe: any model may raise anything
             if is_out_of_memory(error):
                 raise
             return Choice(Way.PADDED, (*passed_over, f"another way: a row alone raises {_in_short(error)}"))
         for way, compute in ways.items():
             try:
                 reason = _difference(_measured(model, compute, scored), alone, dtype)
-            except Exception as error:
+            except Exception as error:  # the same: this way is not for this model
                 if is_out_of_memory(error):
                     raise
                 reason = f"raises {_in_short(error)}"
@@ -161,7 +161,7 @@ def _probed_sampler(model: Any) -> Choice:
                 logits = logits[len(prompt) - 1 :].log_softmax(dim=-1)
                 chosen = logits.gather(1, torch.tensor(ids, device=model.device)[:, None])
                 worst = max(worst, float((logits.max(dim=-1, keepdim=True).values - chosen).max()))
-        except Exception as error:
+        except Exception as error:  # the same: our sampler is not for this model
             if is_out_of_memory(error):
                 raise
             return Choice(Sampler.GENERATE, (f"{Sampler.OURS.value}: raises {_in_short(error)}",))
