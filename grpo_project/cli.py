@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130
 # name -> what it does. Each is a module of grpo_project.commands.
 COMMANDS = {
     "train": "train a model with GRPO on problems with tests (no arguments: the embedded model and problems)",
+    "resume": "go on with a run: its folder is all that is needed",
     "evaluate": "pass rates of one or two models on held-out problems, without training",
     "samples": "show training completions and evaluations: code, failing tests, changes between steps",
     "verify": "run a problem file's reference solutions, or given completions, through the sandbox",

@@ -48,7 +48,8 @@ def test_the_frozen_imports_are_light_enough_for_a_foreign_script() -> None:
 
 ROOMS = (
     ("errors",),
-    ("durations",),
+    ("durations", "flags", "recipes"),
+    ("run_arguments",),
     ("problems", "config"),
     ("verifier",),
     ("rewards",),

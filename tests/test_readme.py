@@ -22,9 +22,8 @@ def blocks(name: str, language: str) -> list[str]:
 @pytest.mark.parametrize("name", READMES)
 def test_the_shown_problems_load_and_the_solution_passes(name: str, tmp_path: Path) -> None:
     (shown,) = blocks(name, "json")
-    rows = re.sub(r"\n(?!\{)", " ", shown.strip())  # an object a line
-    (tmp_path / "problems.jsonl").write_text(rows, encoding="utf-8")
-    problems = load_problems(tmp_path / "problems.jsonl")
+    (tmp_path / "problems.json").write_text(shown, encoding="utf-8")  # as it is pasted
+    problems = load_problems(tmp_path / "problems.json")
     assert [problem.id for problem in problems] == ["clip-1", "even-1", "sum-1"]
     with Verifier(workers=1) as verifier:
         assert verifier.verify(Job(problems[0], problems[0].solution or "")).solved

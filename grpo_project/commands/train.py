@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from grpo_project.config import Configuration, parse_configuration
+from grpo_project.config import Configuration, read_flags, resolve
+from grpo_project.reports import headline
+from grpo_project.training.left_out import left_out
+from grpo_project.training.plan import check_inputs, make_plan, problems_a_step
 from grpo_project.training.stop_request import stopping_at_once
 
 if TYPE_CHECKING:
@@ -32,8 +36,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _train(argv: Sequence[str]) -> int:
+    argv, recorded, taken = left_out(argv)
+    flags = read_flags(argv, recorded)
+    inputs = None if flags.run.print_curriculum else check_inputs(flags)
     silence_libraries()
-    configuration = parse_configuration(argv)
+    configuration = resolve(flags)
     console = Console(quiet=not is_main_process(), soft_wrap=True)
     set_up_logging(configuration, console)
     if configuration.run.print_curriculum:
@@ -42,10 +49,9 @@ def _train(argv: Sequence[str]) -> int:
 
     fitted = fit_to_processes(configuration)
     from grpo_project.reports.summary import run_summary
-    from grpo_project.training.plan import make_plan
     from grpo_project.verifier import Verifier
 
-    plan = make_plan(configuration)
+    plan = make_plan(configuration, inputs)
     run = configuration.run
     with Verifier(
         workers=run.verifier_workers,
@@ -55,10 +61,12 @@ def _train(argv: Sequence[str]) -> int:
     ) as verifier:
         if plan.earlier.finished_at is not None:
             console.print(f"{plan.output_dir}: this run is finished (step {plan.earlier.finished_at}); nothing to do.")
+            if taken:
+                console.print(f"[yellow]note:[/] {escape(taken)}", highlight=False)
         else:
             announce(plan, verifier.isolation, console)
-            if fitted:
-                console.print(f"[yellow]note:[/] {fitted}", highlight=False)
+            for note in filter(None, (taken, fitted, *flags.notes)):
+                console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
             # TRL and what belongs to it load in seconds; everything that could be refused was refused before.
             from grpo_project.training.run import train
 
@@ -104,12 +112,41 @@ def announce(plan: RunPlan, isolation: str, console: Console) -> None:
         f"Generated code runs caged ({isolation}). Output: {plan.output_dir}",
         highlight=False,
     )
+    console.print(step_line(plan), highlight=False)
     for rejected in plan.earlier.rejected:
         console.print(f"[bold red]{rejected.path.name} is damaged[/]: {rejected.reason}; it is kept aside, not used")
     if plan.resume_from is not None:
         console.print(f"Resuming from {plan.resume_from} (step {plan.resume_step})", highlight=False)
     for note in plan.notes:
         console.print(f"[yellow]note:[/] {note}", highlight=False)
+
+
+def step_line(plan: RunPlan) -> str:
+    """What a step is made of and how many there are, so that a bad default is seen before it costs a day."""
+    configuration = plan.configuration
+    grpo, model = configuration.grpo, configuration.model
+    what = f"LoRA of rank {model.lora_r}" if model.use_peft else "all weights"
+    steps = f"{grpo.max_steps:,} steps" if grpo.max_steps > 0 else f"{grpo.num_train_epochs:g} epochs"
+    own = not configuration.embedded_model and configuration.run.recipe == "auto"
+    return (
+        f"A step: {problems_a_step(configuration):g} problems x {grpo.num_generations} completions of at most "
+        f"{grpo.max_completion_length} tokens, {what}, learning rate {grpo.learning_rate:g} "
+        f"({grpo.lr_scheduler_type}); {steps}, {how_long(plan)}"
+        + ("; --recipe trl takes TRL's defaults" if own else "")
+    )
+
+
+def how_long(plan: RunPlan) -> str:
+    """``about 3 h``, by the steps that this run has made already."""
+    from grpo_project.durations import show_duration
+    from grpo_project.record.run_directory import Run
+
+    steps = plan.configuration.grpo.max_steps - (plan.resume_step or 0)
+    rows = Run(plan.output_dir).metrics("train", ["step_time"])[-20:] if plan.earlier.record else []
+    seconds = [row["step_time"] for row in rows if "step_time" in row]
+    if not seconds or steps <= 0:
+        return "how long is told after the first"
+    return f"about {show_duration(steps * sum(seconds) / len(seconds))} to go"
 
 
 def report_interruption(plan: RunPlan, outcome: Outcome, console: Console) -> int:
@@ -124,6 +161,8 @@ def report_interruption(plan: RunPlan, outcome: Outcome, console: Console) -> in
             "The same command goes on from the checkpoint before"
         )
     console.print(f"\nStopped {where}.", highlight=False)
+    if outcome.step:
+        console.print(f"Or: {headline.grpo()} resume {shlex.quote(str(plan.output_dir))}", highlight=False)
     return outcome.exit_code
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from grpo_project.config import ON_STALL
 from grpo_project.curriculum.gate import Gate
 from grpo_project.curriculum.learnable import LearnableSampler
 from grpo_project.curriculum.sampler import BanditSampler, Sampler, StagedSampler, UniformSampler
@@ -17,6 +16,7 @@ from grpo_project.curriculum.stages import DEFAULT_STAGES, MIXED, Stage
 from grpo_project.errors import ConfigError
 from grpo_project.problems.faults import did_you_mean
 from grpo_project.problems.problem import LEVELS, MAX_COMPLEXITY, Problem
+from grpo_project.run_arguments import ON_STALL
 
 SAMPLERS: Mapping[str, Any] = {
     "learnable": LearnableSampler,

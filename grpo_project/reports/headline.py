@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 import time
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from grpo_project.record.secrets import REDACTED
 from grpo_project.reports import curves
 from grpo_project.reports.progress import attempts, interruptions, missing_steps, redone_steps, stages
 from grpo_project.reports.run_reader import MAIN, RunReader
 
-ANEW = ("--overwrite_output_dir", "--resume_from_checkpoint", "--force_new_wandb_run")
-"""Flags that the command to go on leaves out."""
 RECENT = 20
 """Steps that "now" is a mean of, for reward and speed."""
 
@@ -127,16 +129,26 @@ def command(reader: RunReader) -> str:
 
 
 def command_to_go_on(reader: RunReader) -> str:
-    """The same without what would begin anew or go back to an older checkpoint."""
-    kept: list[str] = []
-    leave_out = False  # the value of a flag that was left out
-    for word in shlex.split(command(reader)):
-        if word.startswith("--"):
-            leave_out = word.partition("=")[0] in ANEW
-        if not leave_out:
-            kept.append(word)
-        leave_out = leave_out and word.startswith("--") and "=" not in word
-    return shlex.join(kept)
+    """The line that continues the run from here; its folder is enough, but for secrets, which are to be filled in."""
+    words = shlex.split(command(reader))
+    launcher = [grpo()] if "train" not in words or words[0] == "grpo" else [shlex.join(words[: words.index("train")])]
+    flag, hidden = "", []
+    for word in words:
+        flag = word.partition("=")[0] if word.startswith("--") else flag
+        if REDACTED in word:
+            hidden.append(flag)
+    return " ".join([*launcher, "resume", shlex.quote(str(reader.folder)), *(f"{flag} ..." for flag in hidden)])
+
+
+def grpo() -> str:
+    """The command as it can be typed here: ``grpo`` where the shell finds this one, else its path."""
+    own = Path(sys.executable).parent / "grpo"
+    found = shutil.which("grpo")
+    if found is not None and own.exists() and Path(found).samefile(own):
+        return "grpo"
+    if not own.exists():
+        return f"{shlex.quote(sys.executable)} -m grpo_project.cli"
+    return shlex.quote(str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own))
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

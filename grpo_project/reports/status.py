@@ -61,6 +61,7 @@ def run_status(output_dir: Path) -> dict[str, Any]:
         "troubles": current[-MAX_TROUBLES:],
         "past_troubles": len(past),
         "unreadable_lines": len(reader.damage),
+        "started_by": headline.command(reader),
         "command": headline.command_to_go_on(reader) if status in GOES_ON else None,
     }
 
@@ -157,6 +158,7 @@ def rows(status: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("history", f"{status['past_troubles']} earlier alarms and faults; grpo report shows them"))
     if status["unreadable_lines"]:
         found.append(("journal", f"{status['unreadable_lines']} unreadable lines were passed over"))
+    found.append(("started by", status["started_by"]))
     if status["command"]:
         found.append(("to go on", status["command"]))
     return [(name, text) for name, text in found if text]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from grpo_project.evaluation.result import levels_of
 from grpo_project.record.run_directory import MAIN_METRIC, Run
+from grpo_project.reports import headline
 
 
 def run_summary(output_dir: Path) -> RenderableType:
@@ -82,10 +84,11 @@ def places(output_dir: Path) -> list[Text]:
 
 
 def next_commands(output_dir: Path) -> list[Text]:
+    grpo, folder = headline.grpo(), shlex.quote(str(output_dir))
     commands = {
-        f"grpo report {output_dir}": "a page about this run, one file",
-        f"grpo evaluate --model {output_dir}": "pass@1 of the trained model (greedy), with intervals",
-        f"grpo samples {output_dir} --status failed": "what it still gets wrong, test by test",
+        f"{grpo} report {folder}": "a page about this run, one file",
+        f"{grpo} evaluate --model {folder}": "pass@1 of the trained model (greedy), with intervals",
+        f"{grpo} samples {folder} --status failed": "what it still gets wrong, test by test",
     }
     return [
         Text("Try next"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,15 @@ HARMLESS = (
         "samples_keep",
         "max_runtime",
     ),
-    *("preemption_grace_s", "allow_config_change", "overwrite_output_dir", "print_curriculum", "dataset_path"),
+    *(
+        "preemption_grace_s",
+        "allow_config_change",
+        "allow_data_change",
+        "recipe",
+        "overwrite_output_dir",
+        "print_curriculum",
+        "dataset_path",
+    ),
 )
 MORE_STEPS = ("max_steps", "num_train_epochs")
 EVALUATION = (
@@ -45,6 +54,10 @@ CONTENT = {
     "model": "the weights of the base model",
 }
 """What else a run is made of, by content; the training problems are spoken of by themselves."""
+PATHS = (
+    *(("run", name) for name in ("model_name", "dataset_base_path", "eval_dataset_path", "curriculum_config")),
+    ("model", "model_name_or_path"),
+)
 SCHEDULES_WITHOUT_END = ("constant", "constant_with_warmup", "inverse_sqrt")
 
 
@@ -173,7 +186,8 @@ def require_same_data(record: RunRecord, identity: dict[str, Any]) -> None:
 def continuity_notes(record: RunRecord, configuration: Configuration, identity: dict[str, Any]) -> tuple[str, ...]:
     """Compare with flags, contents and machine of the last start. Raises ``ConfigError`` if the course would change."""
     current, run = redact(configuration.to_dict()), configuration.run
-    notes = require_same_course(record.content["config"], current, run.allow_config_change)
+    recorded = with_paths_of_now(record, current)
+    notes = require_same_course(recorded, current, run.allow_config_change)
     learns = {"curriculum", "heldout"} if run.enable_curriculum else set()
     for name, what in CONTENT.items():
         before, now = _fingerprint(record.content["data"].get(name)), _fingerprint(identity[name])
@@ -191,6 +205,20 @@ def continuity_notes(record: RunRecord, configuration: Configuration, identity: 
         if reasons:
             notes.append(f"this resume is not bit-exact: {'; '.join(reasons)}")
     return tuple(notes)
+
+
+def with_paths_of_now(record: RunRecord, current: dict[str, Any]) -> dict[str, Any]:
+    """The recorded flags; where a path leads to the same place from another folder, it is written as it is now."""
+    config = record.content["config"]
+    folder = record.attempts[-1].get("folder") if record.attempts else None
+    if folder is None:
+        return config
+    changed = {part: dict(flags) for part, flags in config.items()}
+    for part, name in PATHS:
+        before, now = config.get(part, {}).get(name), current[part].get(name)
+        if before and now and os.path.abspath(Path(folder, before)) == os.path.abspath(now):
+            changed[part][name] = now
+    return changed
 
 
 def _fingerprint(recorded: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -86,6 +87,8 @@ def open_run(plan: RunPlan, isolation: str, main_process: bool, **facts: Any) ->
             last_step_seen,
             plan.config,  # flags that may change between starts may have
             command=configuration.command,
+            config_file=dict(configuration.config_file),
+            folder=os.getcwd(),
             world_size=configuration.grpo.world_size,
             isolation=isolation,
             **facts,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grpo_project.config import Configuration, embedded_model_path
+from grpo_project.config import Configuration, Flags, embedded_model_path
 from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
 from grpo_project.curriculum.settings import curriculum_yaml
 from grpo_project.errors import ConfigError
@@ -20,6 +20,7 @@ from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
 from grpo_project.problems.problem import BUILTIN, BUILTIN_VERILOG, Problem
 from grpo_project.problems.quickstart import builtin_problems
 from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_out
+from grpo_project.recipes import steps_of
 from grpo_project.record.run_record import RUN_FILE, RunRecord
 from grpo_project.record.secrets import redact
 from grpo_project.tracking.manager import check_wandb_settings
@@ -90,8 +91,41 @@ class RunPlan:
         return checkpoints.step_of(self.resume_from) if self.resume_from else None
 
 
-def make_plan(configuration: Configuration) -> RunPlan:
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads, checked and read before torch is imported."""
+
+    model: str
+    train: ProblemSet
+    heldout: ProblemSet
+    """Before a part of the training file is held out."""
+
+
+def check_inputs(flags: Flags) -> Inputs:
+    """Look at every path that the flags name and read the problems: mistakes are told within a second.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, TrackingError: one line for the user.
+    """
+    run, output_dir = flags.run, Path(flags.output_dir)
+    model = find_model(run.model_name)
+    require_writable(output_dir)
+    asked = flags.values.get("resume_from_checkpoint")
+    if asked is not None and str(asked).lower() not in ("latest", "true", "false") and not Path(asked).is_dir():
+        checkpoints.require_whole(Path(asked))  # says that it is not there
+    if run.curriculum_config:
+        load_curriculum(run.curriculum_config)
+    return Inputs(
+        model,
+        load_set(run.dataset_path, "train", run.dataset_base_path),
+        load_set(run.eval_dataset_path, "heldout", run.dataset_base_path),
+    )
+
+
+def make_plan(configuration: Configuration, inputs: Inputs | None = None) -> RunPlan:
     """Check and decide. Changes nothing on the disk, but holds an earlier run's lock from here on.
+
+    ``inputs``: what ``check_inputs`` has read already.
 
     Raises:
         ConfigError, DataError, CheckpointError, TrackingError: one line for the user.
@@ -109,7 +143,9 @@ def make_plan(configuration: Configuration) -> RunPlan:
     else:
         earlier = decided_by_main(lambda: find_earlier_run(output_dir, configuration))
     try:
-        train, heldout = load_sets(configuration, earlier.record)
+        train, heldout = load_sets(configuration, earlier.record, inputs)
+        if configuration.chooses_steps and earlier.record is None:
+            configuration.grpo.max_steps = steps_of(len(train.problems), problems_a_step(configuration))
         source = problem_source(configuration, train.problems)
         identity = {
             "train": train.describe(),
@@ -126,7 +162,16 @@ def make_plan(configuration: Configuration) -> RunPlan:
     return RunPlan(configuration, output_dir, model, train, heldout, source, earlier, config, identity, notes)
 
 
-def load_sets(configuration: Configuration, record: RunRecord | None) -> tuple[ProblemSet, ProblemSet]:
+def problems_a_step(configuration: Configuration) -> float:
+    """How many problems an optimizer step is of, over all processes."""
+    grpo = configuration.grpo
+    completions = grpo.per_device_train_batch_size * grpo.world_size * grpo.gradient_accumulation_steps
+    return completions / grpo.num_generations / grpo.num_iterations
+
+
+def load_sets(
+    configuration: Configuration, record: RunRecord | None, inputs: Inputs | None = None
+) -> tuple[ProblemSet, ProblemSet]:
     """What is trained on and what is held out. Without a file for it, a part of the training file is held out.
 
     A run that goes on keeps the parts that it was started with, also one of before there were any.
@@ -135,8 +180,11 @@ def load_sets(configuration: Configuration, record: RunRecord | None) -> tuple[P
         DataError: problems are faulty, or in both sets.
     """
     run = configuration.run
-    train = load_set(run.dataset_path, "train", run.dataset_base_path)
-    heldout = load_set(run.eval_dataset_path, "heldout", run.dataset_base_path)
+    if inputs is not None:
+        train, heldout = inputs.train, inputs.heldout
+    else:
+        train = load_set(run.dataset_path, "train", run.dataset_base_path)
+        heldout = load_set(run.eval_dataset_path, "heldout", run.dataset_base_path)
     split: Mapping[str, float] | None = None
     if record is not None:
         split = record.content["data"]["heldout"].get("split")

@@ -47,7 +47,7 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "beta": ["--beta", "0.1"],
     "beta, LoRA": ["--beta", "0.1", *LORA],
     "beta, synced reference": ["--beta", "0.1", "--sync_ref_model", "--ref_model_sync_steps", "2"],
-    "dropout": ["--model_name", "MODEL_WITH_DROPOUT", "--learning_rate", "1e-3"],
+    "dropout": ["--model_name", "MODEL_WITH_DROPOUT", "--recipe", "trl", "--learning_rate", "1e-3"],
     "adafactor": ["--optim", "adafactor"],
     **{f"loss {name}": [*TWICE, "--loss_type", name] for name in ("grpo", "dr_grpo", "bnpo", "cispo", "sapo", "vespo")},
     "loss luspo": [*TWICE, "--loss_type", "luspo", "--importance_sampling_level", "sequence"],

@@ -57,7 +57,16 @@ def rows_of(run: Path) -> list[dict]:
 def test_the_guide_s_manifest_is_trained_on_killed_and_resumed(tmp_path):
     train, heldout, run = write_manifest(tmp_path, "t", 4), write_manifest(tmp_path, "h", 2), tmp_path / "run"
     flags = ["train", "--dataset_path", str(train), "--eval_dataset_path", str(heldout), "--output_dir", str(run)]
-    flags += ["--model_name", "builtin:verilog", "--per_device_train_batch_size", "8", "--num_generations", "4"]
+    flags += [
+        "--model_name",
+        "builtin:verilog",
+        "--recipe",
+        "trl",
+        "--per_device_train_batch_size",
+        "8",
+        "--num_generations",
+        "4",
+    ]
     flags += ["--max_completion_length", "16", "--max_steps", "6", "--save_steps", "2", "--reward", "stepwise"]
     flags += ["--eval_every_n_steps", "3", "--bf16", "false"]
     process = grpo(*flags)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from rich.console import Console
 from grpo_project.errors import ConfigError
 from grpo_project.record.journal import Journal
 from grpo_project.record.run_record import RunRecord
+from grpo_project.reports import headline
 from grpo_project.reports.status import run_status, status_lines
 from grpo_project.reports.summary import run_summary
 
@@ -83,19 +86,27 @@ def test_status_of_a_killed_run_tells_why_it_stands_where_it_does(tmp_path: Path
         "pass rate 0.500 [0.400, 0.600] on 10 held-out problems (builtin) at step 25",
         "a lower bound above 0.70",
         "trouble step 30: checkpoint_failed: no space left on device",
-        f"to go on grpo train --output_dir {tmp_path / 'run'}",
+        f"started by grpo train --output_dir {tmp_path / 'run'}",
+        f"to go on {headline.grpo()} resume {tmp_path / 'run'}",
     ):
         assert expected in text
 
 
-def test_the_command_to_go_on_does_not_begin_anew(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", {0: 0.4})
+def test_the_command_to_go_on_can_be_pasted(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "my run", {0: 0.4})
     record = RunRecord.read(folder)
     assert record is not None
-    flags = ["--overwrite_output_dir", "--seed", "1", "--resume_from_checkpoint", "a b", "--force_new_wandb_run=true"]
-    record.attempts[-1]["command"] = ["grpo", "train", *flags, "--max_steps", "9", *flags[3:], *flags[:1], "true"]
+    command = ["grpo", "train", "--overwrite_output_dir", "--dataset_path", "my data.json", "--hub_token", "a" * 20]
+    record.attempts[-1]["command"] = command
     record.write()
-    assert run_status(folder)["command"] == "grpo train --seed 1 --max_steps 9"
+    status = run_status(folder)
+    assert status["command"] == f"{headline.grpo()} resume '{folder}' --hub_token ..."
+    assert "--dataset_path 'my data.json'" in status["started_by"]
+    assert shutil.which(shlex.split(status["command"])[0]) or "-m grpo_project.cli" in status["command"]
+    record.attempts[-1]["command"] = ["torchrun", "--nproc_per_node=2", "-m", "grpo_project.cli", "train"]
+    record.write()
+    go_on = f"torchrun --nproc_per_node=2 -m grpo_project.cli resume '{folder}'"
+    assert run_status(folder)["command"] == go_on
 
 
 def test_what_went_wrong_long_ago_is_history(tmp_path: Path) -> None:

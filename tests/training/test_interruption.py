@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,6 @@ from grpo_project.training.open_run import Outcome
 )
 def test_a_checkpoint_is_called_saved_only_where_it_is(step: int, saved: bool, expected: str) -> None:
     console = Console(file=io.StringIO(), width=500)
-    plan: Any = None
+    plan: Any = SimpleNamespace(output_dir=Path("runs/my run"))
     assert report_interruption(plan, Outcome("interrupted", step, "SIGTERM", 75, saved=saved), console) == 75
     assert expected in console.file.getvalue()  # type: ignore[attr-defined]
