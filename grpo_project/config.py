@@ -310,6 +310,12 @@ def _parser() -> Any:
 
 def _refuse_unfit(run: RunArguments, grpo: GRPOConfig) -> None:
     """Flags of TRL's and transformers' that would break what this program promises."""
+    if (wanted := os.environ.get("WORLD_SIZE", "1")) != "1" and grpo.world_size == 1:
+        # accelerate (state.py, _prepare_backend) makes no group of processes on a CPU unless it is told to use it.
+        raise ConfigError(
+            f"WORLD_SIZE is {wanted}, but this process would train alone, and so would the others into the same "
+            "folder: without a GPU give --use_cpu true; to train in one process, unset WORLD_SIZE"
+        )
     if grpo.save_only_model:
         raise ConfigError(
             "--save_only_model makes checkpoints that no run can go on from (no optimizer, no random states); leave it "

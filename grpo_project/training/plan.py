@@ -27,6 +27,7 @@ from grpo_project.tracking.manager import check_wandb_settings
 from grpo_project.tracking.sinks import SINKS, check_installed
 from grpo_project.training import checkpoints
 from grpo_project.training.continuity import EarlierRun, compared, find_earlier_run
+from grpo_project.training.hub import require_on_hub
 from grpo_project.training.ranks import decided_by_main
 
 SAMPLES, SAMPLE_BYTES = 64, 1 << 16
@@ -132,7 +133,7 @@ def make_plan(configuration: Configuration, inputs: Inputs | None = None) -> Run
     """
     run = configuration.run
     output_dir = Path(configuration.grpo.output_dir)
-    model = find_model(run.model_name)
+    model = find_model(run.model_name, revision=configuration.model.model_revision)
     project, _ = tracking_names(configuration)
     check_wandb_settings(project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
     check_installed([name for name in configuration.grpo.report_to if name in SINKS])
@@ -246,8 +247,8 @@ def foreign_evaluations(configuration: Configuration, train: ProblemSet, heldout
     )
 
 
-def find_model(name: str | None, flag: str = "--model_name") -> str:
-    """The model to load. A folder must hold weights; anything that is not a path is taken for a hub id.
+def find_model(name: str | None, flag: str = "--model_name", revision: str | None = None) -> str:
+    """The model to load. A folder must hold weights; what is not a path must be a hub id, in the cache or on the hub.
 
     Raises:
         ConfigError: it can't be a model; the message names ``flag``.
@@ -260,6 +261,7 @@ def find_model(name: str | None, flag: str = "--model_name") -> str:
     if not path.exists():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise ConfigError(f"{flag} {name}: there is no such folder")
+        require_on_hub(name, flag, revision)
         return name
     if not path.is_dir():
         raise ConfigError(f"{flag} {name} is a file; give the folder that holds it, or a hub id")
