@@ -132,7 +132,7 @@ def our_trainer(model: Any, tokenizer: Any, args: Any, verifier: Any, curriculum
         problem_source=source,
         render=lambda problem: prompt_for(problem, tokenizer),
         judge=verifier,
-        reward=pass_rate,
+        rewards=[pass_rate],
         epoch_size=len(problems),
         observer=observer,
         extra_metrics=source.metrics,

@@ -49,7 +49,7 @@ def build(model: str, groups: int, size: int, tokens: int, scratch: str) -> Any:
         problem_source=UniformSource(builtin_problems("train")),
         render=lambda problem: prompt_for(problem, tokenizer),
         judge=Verifier(),
-        reward=pass_rate,
+        rewards=[pass_rate],
         epoch_size=2000,
     )
     trainer.current_gradient_accumulation_steps = 1

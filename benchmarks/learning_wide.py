@@ -96,7 +96,7 @@ def train(name: str, seed: int, steps: int, scratch: str) -> dict[str, Any]:
             problem_source=signal.source,
             render=lambda problem: prompt_for(problem, tokenizer),
             judge=verifier,
-            reward=all_or_nothing,
+            rewards=[all_or_nothing],
             epoch_size=len(problems),
             observer=signal,
             extra_metrics=signal.source.metrics,

@@ -192,7 +192,7 @@ def known_flags() -> dict[str, Flag]:
         item.name: Flag(
             item.name,
             kind_of(RunArguments.__annotations__[item.name]),
-            item.default,
+            item.default if item.default_factory is dataclasses.MISSING else item.default_factory(),
             item.metadata["help"],
             "ours",
             tuple(item.metadata.get("choices", ())),

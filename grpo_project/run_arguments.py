@@ -17,7 +17,6 @@ DEFAULTS: dict[str, Any] = {
     "dataloader_num_workers": 0,  # prompts are drawn when they are needed; a loader has nothing to prefetch
 }
 
-REWARDS = ("pass_rate", "all_or_nothing", "mixed", "stepwise")
 WEAK_TESTS = ("ignore", "allow")
 RECIPES = ("auto", "trl")
 ON_STALL = ("warn", "relax", "advance", "stop")
@@ -60,11 +59,13 @@ class RunArguments:
     system_prompt: str | None = _arg(
         None, "System message for chat models: how to answer. Default: one program in a fenced block, by the language."
     )
-    reward: str = _arg(
-        "pass_rate",
-        "What a completion earns: its share of tests passed, 1 only if all pass, the mean of the two, or in steps from "
-        "code that compiles to all tests (docs/verilog.md).",
-        choices=list(REWARDS),
+    reward: list[str] = field(
+        default_factory=lambda: ["pass_rate"],
+        metadata={
+            "help": "What a completion earns, as NAME[:WEIGHT] ...: pass_rate (share of tests passed), all_or_nothing, "
+            "mixed (the mean of the two), stepwise, weighted; soft_overlong_punishment, repetition_penalty, length, "
+            "format(pattern=...); module:function of your own (docs/rewards.md)."
+        },
     )
     weak_tests: str = _arg(
         "ignore",
@@ -124,6 +125,8 @@ class RunArguments:
     samples_keep: int = _arg(1_000_000, "How many training completions are kept on disk, newest first (0: all).")
 
     def __post_init__(self) -> None:
+        if isinstance(self.reward, str):  # `reward: mixed` in a YAML file
+            self.reward = [self.reward]
         at_least = {"eval_every_n_steps": 0, "max_eval_samples": 1, "eval_num_samples": 1, "max_resample": 0}
         at_least |= {"samples_keep": 0, "eval_batch_size": 1}
         for name, low in at_least.items():

@@ -125,7 +125,7 @@ BAD = {
     "unknown flag": (["--learning_rte", "1"], "did you mean --learning_rate?"),
     "abbreviated flag": (["--learning", "1"], "unknown argument --learning"),
     "value of the wrong type": (["--max_steps", "many"], "--max_steps"),
-    "choice": (["--reward", "random"], "--reward"),
+    "choice": (["--weak_tests", "random"], "--weak_tests"),
     "out of range": (["--max_eval_samples", "0"], "--max_eval_samples is 0; it must be at least 1"),
     "no file name": (["--config"], "--config needs"),
     "missing config file": (["--config", "missing.yaml"], "missing.yaml"),

@@ -43,12 +43,19 @@ def show_sample(console: Console, row: Row, *, with_prompt: bool = False) -> Non
 def headline(row: Row) -> str:
     parts = [f"step {row['step']}", row["problem_id"], row["level"], outcome(row)]
     if row.get("reward") is not None:
-        parts.append(f"reward {row['reward']:.3f}")
+        each = ", ".join(f"{name} {value:.3f}" for name, value in rewards_of(row).items() if value is not None)
+        parts.append(f"reward {row['reward']:.3f}" + (f" ({each})" if each else ""))
     if row.get("advantage") is not None:
         parts.append(f"advantage {row['advantage']:+.3f}")
     if row.get("truncated"):
         parts.append("cut off by the token limit")
     return visible(" · ".join(parts))
+
+
+def rewards_of(row: Row) -> dict[str, float | None]:
+    """Each reward by its name, where there are several (``--reward A B``)."""
+    found = row.get("rewards") or {}
+    return found if len(found) > 1 else {}
 
 
 def outcome(row: Row) -> str:
@@ -102,6 +109,9 @@ def group_table(group: Sequence[Row]) -> Table:
         table.add_column(f"#{number}", justify="right")
     for name, shape in (("reward", "{:.3f}"), ("advantage", "{:+.3f}")):
         table.add_row(name, *("-" if row[name] is None else shape.format(row[name]) for row in group))
+    for name in rewards_of(group[0]):
+        values = [rewards_of(row).get(name) for row in group]
+        table.add_row(Text(f"  {name}", style="dim"), *("-" if value is None else f"{value:.3f}" for value in values))
     widest = max(group, key=lambda row: len(row["tests"]))["tests"]
     for place, test in enumerate(widest):
         marks = [mark(row["tests"][place]["status"]) if place < len(row["tests"]) else Text("·") for row in group]

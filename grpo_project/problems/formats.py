@@ -91,6 +91,25 @@ def load_problems(path: str | Path, base_path: str | Path | None = None) -> list
     return [problem for problem, _ in problems]
 
 
+@functools.lru_cache(maxsize=4096)
+def problem_from_row(row: str, source: str = "user") -> Problem:
+    """The problem of one row, as JSON text in any of the formats: how other programs hold problems in their data sets.
+
+    The same text gives the same object, so that judging many completions of a problem makes it ready once.
+
+    Raises:
+        DataError: it is no such row.
+    """
+    faults = Faults(source)
+    problems = _read_rows(row, faults, Sources(Path(), faults))
+    faults.raise_if_any()
+    if len(problems) != 1:
+        raise DataError(
+            f"{source}: one problem is wanted, as one JSON object; this holds {len(problems)}: {row[:60]!r}"
+        )
+    return problems[0][0]
+
+
 def _read_text(path: Path) -> str:
     try:
         data = path.read_bytes()

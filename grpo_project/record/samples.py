@@ -35,7 +35,9 @@ from grpo_project.record.shards import (
 logger = logging.getLogger("grpo_project")
 
 FOLDER = "samples"
-SCHEMA = pa.schema([*JUDGED_COMPLETION, ("reward", pa.float64()), ("advantage", pa.float64())])
+REWARDS = pa.map_(pa.string(), pa.float64())
+"""Each reward function's value by its name, without weights. Null where an older version wrote the file."""
+SCHEMA = pa.schema([*JUDGED_COMPLETION, ("reward", pa.float64()), ("rewards", REWARDS), ("advantage", pa.float64())])
 SHARD_ROWS = 1024  # a tenth of a second to seal; four times as many make files 3% smaller
 SHARD_BYTES = 32 * 2**20  # of JSON: bounds the memory that sealing takes
 NAME = re.compile(r"a(\d+)_(\d+)\.(jsonl|parquet)")

@@ -91,7 +91,8 @@ class SampleQuery:
         steps = small["step"].to_pylist()
         wanted = {steps[index] for index in chosen}
         where = pc.field("step").isin(sorted(wanted))
-        rows = self.read(where if condition is None else where & condition).to_pylist() if chosen else []
+        found = self.read(where if condition is None else where & condition) if chosen else None
+        rows = [] if found is None else found.to_pylist(maps_as_pydicts="strict")
         # The same filter in the same order: the n-th row of these steps is the same one in both readings.
         place = {index: n for n, index in enumerate(i for i, step in enumerate(steps) if step in wanted)}
         return [rows[place[index]] for index in chosen], len(steps)

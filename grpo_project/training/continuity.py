@@ -239,6 +239,8 @@ def changed_flags(recorded: dict[str, Any], current: dict[str, Any]) -> dict[str
     for group in ("run", "grpo", "model"):
         for name, now in current[group].items():
             before = recorded.get(group, {}).get(name, now)
+            if name == "reward" and isinstance(before, str):  # version 0.1.0 knew one alone
+                before = [before]
             if before != now and not any(fnmatch.fnmatch(name, pattern) for pattern in harmless):
                 changes[name] = (before, now)
     return changes

@@ -23,6 +23,7 @@ from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_
 from grpo_project.recipes import steps_of
 from grpo_project.record.run_record import RUN_FILE, RunRecord
 from grpo_project.record.secrets import redact
+from grpo_project.rewards.choice import Choice, choose
 from grpo_project.tracking.manager import check_wandb_settings
 from grpo_project.tracking.sinks import SINKS, check_installed
 from grpo_project.training import checkpoints
@@ -62,6 +63,7 @@ class RunPlan:
     heldout: ProblemSet
     source: Curriculum | UniformSource
     """Draws the training problems."""
+    rewards: Choice
     earlier: EarlierRun
     """What an earlier start left behind, and from where it goes on."""
     config: dict[str, Any]
@@ -116,6 +118,7 @@ def check_inputs(flags: Flags) -> Inputs:
         checkpoints.require_whole(Path(asked))  # says that it is not there
     if run.curriculum_config:
         load_curriculum(run.curriculum_config)
+    choose(run.reward, weak_tests=run.weak_tests, max_completion_length=1)  # its names and arguments
     return Inputs(
         model,
         load_set(run.dataset_path, "train", run.dataset_base_path),
@@ -134,6 +137,7 @@ def make_plan(configuration: Configuration, inputs: Inputs | None = None) -> Run
     run = configuration.run
     output_dir = Path(configuration.grpo.output_dir)
     model = find_model(run.model_name, revision=configuration.model.model_revision)
+    rewards = chosen_rewards(configuration)
     project, _ = tracking_names(configuration)
     check_wandb_settings(project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
     check_installed([name for name in configuration.grpo.report_to if name in SINKS])
@@ -160,7 +164,7 @@ def make_plan(configuration: Configuration, inputs: Inputs | None = None) -> Run
         raise
     notes = (*unused_flags(configuration), *foreign_evaluations(configuration, train, heldout), *earlier.notes)
     config = redact(configuration.to_dict())
-    return RunPlan(configuration, output_dir, model, train, heldout, source, earlier, config, identity, notes)
+    return RunPlan(configuration, output_dir, model, train, heldout, source, rewards, earlier, config, identity, notes)
 
 
 def problems_a_step(configuration: Configuration) -> float:
@@ -224,6 +228,29 @@ def problem_source(configuration: Configuration, problems: Sequence[Problem]) ->
         on_stall=run.on_stall,
         evaluation_interval=run.eval_every_n_steps,
     )
+
+
+def chosen_rewards(configuration: Configuration) -> Choice:
+    """The rewards of the flags; weights that stand with their names become TRL's. Raises ``ConfigError``."""
+    run, grpo = configuration.run, configuration.grpo
+    choice = choose(run.reward, weak_tests=run.weak_tests, max_completion_length=grpo.max_completion_length)
+    if choice.weights is not None:
+        if grpo.reward_weights not in (None, list(choice.weights)):
+            raise ConfigError("--reward NAME:WEIGHT and --reward_weights are two ways to say it; give one")
+        grpo.reward_weights = list(choice.weights)
+    if grpo.reward_weights is not None and len(grpo.reward_weights) != len(choice.functions):
+        raise ConfigError(
+            f"--reward_weights has {len(grpo.reward_weights)} numbers for {len(choice.functions)} rewards "
+            f"({', '.join(choice.names)}); give one for each"
+        )
+    rows = grpo.per_device_train_batch_size * (grpo.steps_per_generation or 1)
+    if "weighted" in choice.names and rows % grpo.num_generations:
+        raise ConfigError(
+            f"--reward weighted looks at whole groups, and {rows} completions on a process "
+            f"(per_device_train_batch_size x steps_per_generation) are no multiple of --num_generations "
+            f"{grpo.num_generations}"
+        )
+    return choice
 
 
 def unused_flags(configuration: Configuration) -> tuple[str, ...]:

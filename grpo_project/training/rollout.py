@@ -7,19 +7,21 @@ ends, the reward function has it judged, and once TRL has the advantages it give
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from statistics import stdev
 from typing import Any
 
 from grpo_project.curriculum import GroupResult
-from grpo_project.errors import SandboxError
+from grpo_project.curriculum.diagnosis import SAME_REWARD
+from grpo_project.errors import InfrastructureError, SandboxError
 from grpo_project.problems.problem import Problem
 from grpo_project.record.shards import verdict_row
-from grpo_project.rewards import RewardFunction
+from grpo_project.rewards.choice import RewardFunction
 from grpo_project.verifier.verdict import Job, Judge, Status, Verdict
 
 
@@ -32,10 +34,13 @@ class Rollout:
     completion: str
     verdict: Verdict
     reward: float | None
-    """``None`` where the verifier failed, for reasons of our own: such a row is trained on as if it were not there."""
+    """The weighted sum. ``None`` where no function gave a number, as where the verifier failed for reasons of our own:
+    such a row is trained on as if it were not there."""
     advantage: float
     truncated: bool = False
     """The token limit came before an end token."""
+    rewards: Mapping[str, float | None] = field(default_factory=dict)
+    """By the function's name, without weights."""
 
     def to_row(self) -> dict[str, Any]:
         """The row kept in ``samples/``; the store adds step and attempt."""
@@ -46,6 +51,7 @@ class Rollout:
             "completion": self.completion,
             **verdict_row(self.verdict),
             "reward": self.reward,
+            "rewards": dict(self.rewards),
             "advantage": self.advantage,
         }
 
@@ -56,6 +62,8 @@ class Summary:
 
     problem_id: str
     reward: float | None
+    rewards: tuple[float | None, ...]
+    """Of each function."""
     status: Status
     pass_rate: float
     truncated: bool
@@ -67,7 +75,8 @@ class RolloutBatch:
     Args:
         drawn: each completion's problem and its rendered prompt.
         judge: judges them, each different completion of a problem once.
-        reward: a verdict's worth.
+        weights: of each reward function, by its name, in TRL's order.
+        group_size: G.
         check_stop: called after each verdict; leaves by an exception where training is to stop.
     """
 
@@ -75,15 +84,18 @@ class RolloutBatch:
         self,
         drawn: Sequence[tuple[Problem, Any]],
         judge: Judge,
-        reward: RewardFunction,
+        weights: Mapping[str, float],
+        group_size: int,
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self.drawn = drawn
         self._judge = judge
-        self._reward = reward
+        self._weights = weights
+        self._group_size = group_size
         self._check_stop = check_stop
         self._begun: dict[str, Iterable[Verdict]] = {}
-        self._scored: list[tuple[str, Verdict, float | None, bool]] = []
+        self._judged: list[tuple[str, Verdict, bool]] = []
+        self._given: dict[str, list[float | None]] = {}
 
     def rows(self) -> list[dict[str, Any]]:
         """As TRL takes them: B rows with a prompt, and this batch as a column of the reward function's."""
@@ -95,11 +107,8 @@ class RolloutBatch:
         if job.id not in self._begun:
             self._begun[job.id] = self._judge.stream([job])
 
-    def score(self, completions: Sequence[str], truncated: Sequence[bool]) -> list[float | None]:
-        """The rewards of all B completions, in order; what ``begin`` has not begun is judged now.
-
-        ``None`` for a verdict of status ``infrastructure``: TRL leaves such a row out of its group's mean and deviation
-        and gives it no advantage (grpo_trainer.py:2722).
+    def judge(self, completions: Sequence[str], truncated: Sequence[bool]) -> None:
+        """Have all B completions judged, in order; what ``begin`` has not begun is judged now.
 
         Raises:
             SandboxError: the judge failed, and does not hand its faults out as verdicts.
@@ -112,36 +121,111 @@ class RolloutBatch:
         for verdict in chain(*begun, rest):
             verdicts[verdict.job_id] = verdict
             self._check_stop()
-        rewards = {
-            name: None if verdicts[name].status is Status.INFRASTRUCTURE else self._reward(verdicts[name])
-            for name in wanted
-        }
-        self._scored = [
-            (text, verdicts[job.id], rewards[job.id], cut)
-            for job, text, cut in zip(jobs, completions, truncated, strict=True)
+        self._judged = [
+            (text, verdicts[job.id], cut) for job, text, cut in zip(jobs, completions, truncated, strict=True)
         ]
-        return [rewards[job.id] for job in jobs]
+
+    def columns(self) -> dict[str, Any]:
+        """What reward functions get beside TRL's columns, B of each, and the size of a group."""
+        return {
+            "problem": [problem for problem, _ in self.drawn],
+            "verdict": [verdict for _, verdict, _ in self._judged],
+            "num_generations": self._group_size,
+        }
+
+    def take(self, name: str, values: Sequence[Any]) -> list[float | None]:
+        """Note what the function ``name`` gave the B completions, and hand it on to TRL.
+
+        ``None`` for a verdict of status ``infrastructure``, whatever the function says: TRL leaves a row without any
+        reward out of its group's mean and deviation and gives it no advantage (grpo_trainer.py:2756).
+
+        Raises:
+            InfrastructureError: it gave something else than a number, or ``None``, for each completion.
+        """
+        if len(values) != len(self._judged):
+            raise InfrastructureError(
+                f"the reward {name} gave {len(values)} values for {len(self._judged)} completions; it has to give one "
+                "for each, in order"
+            )
+        for value in values:
+            if value is not None and not math.isfinite(value):
+                raise InfrastructureError(f"the reward {name} gave {value!r}; a finite number or None is wanted")
+        known = [verdict.status is not Status.INFRASTRUCTURE for _, verdict, _ in self._judged]
+        self._given[name] = [
+            float(value) if value is not None and judged else None for value, judged in zip(values, known, strict=True)
+        ]
+        return self._given[name]
+
+    def _rewards(self) -> Iterator[tuple[float | None, tuple[float | None, ...]]]:
+        """Of each completion, in order: the weighted sum of what was given, as TRL's, and each function's."""
+        for row in zip(*(self._given[name] for name in self._weights), strict=True):
+            given = [w * value for w, value in zip(self._weights.values(), row, strict=True) if value is not None]
+            yield (sum(given) if given else None), row
 
     @property
     def rewards(self) -> list[float]:
         """The B rewards, in order; NaN where there is none."""
-        return [math.nan if reward is None else reward for _, _, reward, _ in self._scored]
+        return [math.nan if reward is None else reward for reward, _ in self._rewards()]
 
     def summaries(self) -> list[Summary]:
         """What other ranks have to know of each completion, in order."""
         return [
-            Summary(problem.id, reward, verdict.status, verdict.pass_rate, cut)
-            for (problem, _), (_, verdict, reward, cut) in zip(self.drawn, self._scored, strict=True)
+            Summary(problem.id, reward, by_function, verdict.status, verdict.pass_rate, cut)
+            for (problem, _), (_, verdict, cut), (reward, by_function) in zip(
+                self.drawn, self._judged, self._rewards(), strict=True
+            )
         ]
 
     def rollouts(self, advantages: Sequence[float]) -> list[Rollout]:
         """The B rollouts, once their advantages are known."""
         return [
-            Rollout(problem, prompt, text, verdict, reward, advantage, cut)
-            for (problem, prompt), (text, verdict, reward, cut), advantage in zip(
-                self.drawn, self._scored, advantages, strict=True
+            Rollout(
+                problem,
+                prompt,
+                text,
+                verdict,
+                reward,
+                advantage,
+                cut,
+                dict(zip(self._weights, by_function, strict=True)),
+            )
+            for (problem, prompt), (text, verdict, cut), (reward, by_function), advantage in zip(
+                self.drawn, self._judged, self._rewards(), advantages, strict=True
             )
         ]
+
+
+def called_by_trl(function: RewardFunction) -> RewardFunction:
+    """The reward function as TRL calls it: with a column for each key of the rows, see ``RolloutBatch.rows``.
+
+    Its own failure ends the run with its name, after what was trained until then is saved.
+    """
+    name = function.__name__
+
+    def failed(error: Exception) -> InfrastructureError:
+        return InfrastructureError(f"the reward {name} failed: {type(error).__name__}: {error}")
+
+    if inspect.iscoroutinefunction(function):
+
+        async def awaited(batch: list[RolloutBatch], **columns: Any) -> list[float | None]:
+            try:
+                values = await function(**batch[0].columns(), **columns)
+            except Exception as error:
+                raise failed(error) from error
+            return batch[0].take(name, values)
+
+        awaited.__name__ = name
+        return awaited
+
+    def called(batch: list[RolloutBatch], **columns: Any) -> list[float | None]:
+        try:
+            values = function(**batch[0].columns(), **columns)
+        except Exception as error:
+            raise failed(error) from error
+        return batch[0].take(name, values)
+
+    called.__name__ = name  # TRL's name for its metrics: rewards/<name>/mean
+    return called
 
 
 def group_results(summaries: Sequence[Summary], size: int) -> list[GroupResult | None]:
@@ -181,7 +265,7 @@ class FaultCounter:
         Raises:
             SandboxError: all of it, or too many of late, could not be judged.
         """
-        faults = [completion.reward is None for completion in summaries]
+        faults = [completion.status is Status.INFRASTRUCTURE for completion in summaries]
         self._newest.extend(faults)
         if all(faults):
             raise SandboxError(f"none of the {len(faults)} completions of a batch could be judged")
@@ -191,6 +275,16 @@ class FaultCounter:
                 f"--max_infrastructure_rate {self.most:g} of {self.WINDOW} allows; `grpo doctor` tests the sandbox"
             )
         return sum(faults) / len(faults)
+
+
+def has_signal(group: Sequence[Summary], aggregation: str) -> bool:
+    """Whether a group's advantages differ: its rewards do or, where TRL normalises each function's by itself
+    (``normalize_then_sum``), those of some function."""
+    columns = [[completion.reward for completion in group]]
+    if aggregation == "normalize_then_sum":
+        columns = [list(column) for column in zip(*(completion.rewards for completion in group), strict=True)]
+    known = [[value for value in column if value is not None] for column in columns]
+    return any(max(values) - min(values) > SAME_REWARD for values in known if values)
 
 
 def pool_rounds(metrics: dict[str, list[float]], logged: dict[str, int], rounds: Sequence[list[GroupResult]]) -> None:
@@ -226,10 +320,3 @@ def prompt_as_text(prompt: Any) -> str:
     if isinstance(prompt, str):
         return prompt
     return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
-
-
-def completion_text(completion: Any) -> str:
-    """The text of a completion as TRL hands it over: a string, or a list of messages."""
-    if isinstance(completion, str):
-        return completion
-    return "".join(message["content"] or "" for message in completion)

@@ -27,7 +27,6 @@ from grpo_project.errors import ConfigError
 from grpo_project.evaluation.callback import EnhancedInferenceCallback
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.prompt import prompt_for
-from grpo_project.rewards import reward_function
 from grpo_project.tracking.sinks import SINKS
 from grpo_project.training import checkpoints
 from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, TimedSaveCallback
@@ -126,7 +125,7 @@ def build_trainer(
             problem_source=plan.source,
             render=lambda problem: prompt_for(problem, tokenizer, arguments.system_prompt),
             judge=FaultsAsVerdicts(verifier),
-            reward=reward_function(arguments.reward, arguments.weak_tests),
+            rewards=plan.rewards.functions,
             epoch_size=len(plan.train.problems),
             padding_free=arguments.ragged_batches,
             max_resample=arguments.max_resample,

@@ -27,7 +27,8 @@ from grpo_project.generation.generation_batch import Batch
 from grpo_project.generation.padding_free import PaddingFreeBatches
 from grpo_project.generation.uniforms import completion_key
 from grpo_project.problems.problem import Problem
-from grpo_project.rewards import RewardFunction
+from grpo_project.rewards.choice import RewardFunction
+from grpo_project.rewards.judging import text_of
 from grpo_project.training.atomic_save import AtomicSave
 from grpo_project.training.interruptible import Interruptible, StopNow
 from grpo_project.training.phases import Phases
@@ -35,8 +36,9 @@ from grpo_project.training.rollout import (
     FaultCounter,
     Rollout,
     RolloutBatch,
-    completion_text,
+    called_by_trl,
     group_results,
+    has_signal,
     pool_rounds,
 )
 from grpo_project.training.stop_request import StopRequest
@@ -71,7 +73,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         problem_source: draws the problem of each group.
         render: a problem's prompt as TRL takes it (messages or text).
         judge: judges completions.
-        reward: a verdict's worth.
+        rewards: functions as TRL calls them, each with a name of its own; they get ``problem`` and ``verdict`` too.
         observer: told about each generation batch, on every rank.
         extra_metrics: what else belongs into each step's row of metrics.
         epoch_size: how many groups make an epoch.
@@ -90,7 +92,7 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         problem_source: ProblemSource,
         render: Callable[[Problem], Any],
         judge: Judge,
-        reward: RewardFunction,
+        rewards: Sequence[RewardFunction],
         epoch_size: int,
         observer: Observer | None = None,
         padding_free: bool = True,
@@ -105,7 +107,6 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         self.problem_source = problem_source
         self.render = render
         self.judge = judge
-        self.reward = reward
         self.observer = observer
         self.stop_request = stop_request
         self.on_checkpoint = on_checkpoint or (lambda *_, **__: None)
@@ -123,7 +124,8 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         groups = args.generation_batch_size // args.num_generations
         counter = Dataset.from_dict({"prompt": [""] * (-(-epoch_size // groups) * groups)})
         heldout = None if args.eval_strategy == "no" else counter.select(range(1))
-        super().__init__(reward_funcs=[self._reward_function()], train_dataset=counter, eval_dataset=heldout, **kwargs)
+        functions = [called_by_trl(function) for function in rewards]
+        super().__init__(reward_funcs=functions, train_dataset=counter, eval_dataset=heldout, **kwargs)
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
@@ -135,24 +137,18 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Not TRL's draft with each checkpoint (trl/trainer/grpo_trainer.py:3389): ours is written at the end."""
 
-    def _reward_function(self) -> Callable[..., list[float | None]]:
-        """As TRL calls it: with a column for each key of the rows, see ``RolloutBatch.rows``."""
-
-        def judged(
-            completions: list[Any], completion_ids: list[list[int]], batch: list[RolloutBatch], **_: Any
-        ) -> list[float | None]:
-            self.agree_on_stop()  # after generation, which a rank that wants to stop has cut short
-            # Unpadded ids, as generated: a padding token that is an end token too can't hide that a row was cut off.
-            truncated = [not ids or ids[-1] not in self.eos_token_ids for ids in completion_ids]
-            rewards: list[float | None] = []
-            alone = self.args.world_size == 1
-            with self.phases.timed("verification"), suppress(*(() if alone else (StopNow,))):
-                rewards = batch[0].score([completion_text(completion) for completion in completions], truncated)
-            self.agree_on_stop()
-            return rewards
-
-        judged.__name__ = self.reward.__name__  # TRL's name for its metrics: rewards/<name>/mean
-        return judged
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: list[list[int]]
+    ) -> torch.Tensor:
+        """The completions are judged before any reward function asks for their verdicts."""
+        self.agree_on_stop()  # after generation, which a rank that wants to stop has cut short
+        # Unpadded ids, as generated: a padding token that is an end token too can't hide that a row was cut off.
+        truncated = [not ids or ids[-1] not in self.eos_token_ids for ids in completion_ids_list]
+        alone = self.args.world_size == 1
+        with self.phases.timed("verification"), suppress(*(() if alone else (StopNow,))):
+            inputs[0]["batch"].judge([text_of(completion) for completion in completions], truncated)
+        self.agree_on_stop()
+        return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.phases.timed("loss"):
@@ -173,7 +169,10 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
     def _roll_out(self, count: int) -> tuple[Batch, list[GroupResult | None]]:
         """Draw problems, generate and judge: this rank's ``count`` = B rows as tensors, and the groups of all ranks."""
         drawn, keys = self._draw(count)
-        rollout_batch = RolloutBatch(drawn, self.judge, self.reward, self.check_stop)
+        weights = dict(
+            zip(self.reward_func_names, self.args.reward_weights or [1.0] * len(self.reward_funcs), strict=True)
+        )
+        rollout_batch = RolloutBatch(drawn, self.judge, weights, self.num_generations, self.check_stop)
 
         def begin(row: int, ids: list[int]) -> None:
             rollout_batch.begin(row, self._tokenizer.decode(ids, skip_special_tokens=True))
@@ -184,8 +183,9 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         self._metrics["train"]["verifier/infrastructure_rate"].append(self.faults.count(summaries))
         results = group_results(summaries, self.num_generations)
         first = count * self.accelerator.process_index
-        groups = [results[(first + row) // self.num_generations] for row in range(count)]
-        varied = [group is not None and group.varied for group in groups]
+        groups = [summaries[i : i + self.num_generations] for i in range(0, len(summaries), self.num_generations)]
+        live = [has_signal(group, self.multi_objective_aggregation) for group in groups]
+        varied = [live[(first + row) // self.num_generations] for row in range(count)]
         # 1/3 three times has a mean in float32 that is not 1/3: TRL's advantages of such a group are not quite 0.
         batch["advantages"] = batch["advantages"] * torch.tensor(varied, device=batch["advantages"].device)
         batch["rewards"] = torch.tensor(rollout_batch.rewards, device=batch["advantages"].device)

@@ -112,6 +112,13 @@ HOOKS = (
         "trl/trainer/grpo_trainer.py:3020",
         "leaves rows without advantage out",
     ),
+    Hook(
+        GRPO,
+        "_calculate_rewards",
+        ("inputs", "prompts", "completions", "completion_ids_list"),
+        "trl/trainer/grpo_trainer.py:1579",
+        "completions are judged before the reward functions see them",
+    ),
     Hook(GRPO, "log", ("logs", "start_time"), "trl/trainer/grpo_trainer.py:3302", "adds the curriculum's metrics"),
     # Generation and loss without padding (generation/padding_free.py).
     Hook(

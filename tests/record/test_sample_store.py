@@ -30,6 +30,7 @@ def row(problem_id="p", completion="def f(): pass", **columns):
         "weak": False,
         "cpu_s": 0.01,
         "reward": 0.0,
+        "rewards": {"pass_rate": 0.0, "mine": None},
         "advantage": -0.5,
         **columns,
     }
@@ -44,8 +45,8 @@ def keys(table):
 def test_rows_come_back_as_they_were_before_and_after_sealing(tmp_path):
     with SampleStore(tmp_path, 0) as store:
         store.append(1, [row("a"), row("b", code=None, tests=[])])
-        unsealed = read_samples(tmp_path).to_pylist()
-    sealed = read_samples(tmp_path).to_pylist()
+        unsealed = read_samples(tmp_path).to_pylist(maps_as_pydicts="strict")
+    sealed = read_samples(tmp_path).to_pylist(maps_as_pydicts="strict")
     assert (
         unsealed
         == sealed

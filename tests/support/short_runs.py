@@ -94,7 +94,7 @@ def build(
         problem_source=source,
         render=lambda problem: prompt_for(problem, tokenizer),
         judge=HashJudge(),
-        reward=pass_rate,
+        rewards=[pass_rate],
         epoch_size=len(PROBLEMS),
         max_resample=max_resample,
         max_infrastructure_rate=faults,

@@ -78,6 +78,7 @@ def build(model: Path, folder: Path, idle: set[str], max_resample: int = 0, **ch
         "disable_tqdm": True,
         "logging_steps": 1,
     }
+    rewards = changes.pop("rewards", [pass_rate])
     tokenizer = AutoTokenizer.from_pretrained(model)
     observer = Listener()
     trainer = CodeTrainer(
@@ -87,7 +88,7 @@ def build(model: Path, folder: Path, idle: set[str], max_resample: int = 0, **ch
         problem_source=InTurn(),
         render=lambda problem: problem.prompt,
         judge=LengthJudge(idle),
-        reward=pass_rate,
+        rewards=rewards,
         epoch_size=len(PROBLEMS),
         max_resample=max_resample,
         observer=observer,

@@ -12,6 +12,7 @@ import torch
 from short_runs import HashJudge, build, history
 
 from grpo_project.errors import SandboxError
+from grpo_project.rewards import pass_rate
 from grpo_project.training.checkpoints import newest_whole
 from grpo_project.training.rollout import FaultCounter, RolloutBatch, Summary, group_results
 from grpo_project.training.trainer import CodeTrainer
@@ -63,7 +64,7 @@ def test_a_completion_without_a_verdict_has_no_part_in_anything(tiny_model: Path
 def test_the_mean_of_a_group_is_that_of_those_that_were_judged() -> None:
     def summary(reward: float | None) -> Summary:
         status = Status.INFRASTRUCTURE if reward is None else Status.FAILED
-        return Summary("p", reward, status, reward or 0.0, False)
+        return Summary("p", reward, (reward,), status, reward or 0.0, False)
 
     results = group_results([summary(r) for r in (1.0, None, 0.0, None, None, None)], size=3)
     assert results[1] is None and results[0] is not None
@@ -112,8 +113,8 @@ def test_a_verifier_that_keeps_failing_ends_the_run_saved(tiny_model: Path, tmp_
 
 def test_too_many_of_the_newest_thousand_end_a_run() -> None:
     def batch(faults: int, size: int = 100) -> list[Summary]:
-        kinds = [None] * faults + [0.0] * (size - faults)
-        return [Summary("p", reward, Status.FAILED, 0.0, False) for reward in kinds]
+        kinds = [Status.INFRASTRUCTURE] * faults + [Status.FAILED] * (size - faults)
+        return [Summary("p", 0.0, (0.0,), status, 0.0, False) for status in kinds]
 
     counter = FaultCounter(0.02)
     assert counter.count(batch(20)) == 0.2
@@ -134,9 +135,10 @@ def test_rollout_batches_ask_once_for_equal_completions() -> None:
             asked.append(job.id)
             return super().verdict(job)
 
-    batch = RolloutBatch([(PROBLEMS[0], "p")] * 4, Counting(), lambda verdict: verdict.pass_rate)
+    batch = RolloutBatch([(PROBLEMS[0], "p")] * 4, Counting(), {"pass_rate": 1.0}, 4)
     batch.begin(0, "a")
     batch.begin(1, "a")
-    rewards = batch.score(["a", "a", "b", "a"], [False] * 4)
-    assert len(asked) == 2 and rewards[0] == rewards[1] == rewards[3]
+    batch.judge(["a", "a", "b", "a"], [False] * 4)
+    rewards = batch.take("pass_rate", pass_rate(completions=[""] * 4, **batch.columns()))
+    assert len(asked) == 2 and rewards == batch.rewards and rewards[0] == rewards[1] == rewards[3]
     assert [rollout.completion for rollout in batch.rollouts([0.0] * 4)] == ["a", "a", "b", "a"]

@@ -11,7 +11,7 @@ from grpo_project.errors import DataError
 from grpo_project.problems.problem import Bench, Problem
 from grpo_project.problems.verilog import case_tests, output_tests, sample_tests
 from grpo_project.problems.verilog_text import hollow, modules_in, output_names, renamed
-from grpo_project.rewards import stepwise
+from grpo_project.rewards.verdicts import stepwise
 from grpo_project.verifier import Job, Verifier, extract_code
 from grpo_project.verifier.cage.isolation import LEVELS
 from grpo_project.verifier.verilog.dialects import read_report

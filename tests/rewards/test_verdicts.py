@@ -1,11 +1,11 @@
 """What a verdict earns, and that evidence which the program gives on itself earns nothing unless it is allowed."""
 
-import math
+from dataclasses import replace
 
 import pytest
 
 from grpo_project.problems.problem import AssertTest, Problem
-from grpo_project.rewards import BY_NAME, reward_function
+from grpo_project.rewards import all_or_nothing, pass_rate
 from grpo_project.verifier import Job, Status, TestResult, Verdict, Verifier
 
 POINT = "class Point:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return self.x == o.x\n"
@@ -31,16 +31,15 @@ def verdict_of(*tests: tuple[bool, bool]) -> Verdict:
 )
 def test_weak_tests_earn_nothing_unless_they_are_allowed(tests, ignored, allowed):
     verdict = verdict_of(*tests)
-    assert reward_function("pass_rate")(verdict) == pytest.approx(ignored)
-    assert reward_function("pass_rate", "allow")(verdict) == pytest.approx(allowed)
-    assert reward_function("all_or_nothing")(verdict) == (ignored == 1.0)
-    assert {name: reward_function(name).__name__ for name in BY_NAME} == {name: name for name in BY_NAME}
+    assert pass_rate.of_group([verdict]) == pytest.approx([ignored])
+    assert pass_rate.with_weak_tests("allow").of_group([verdict]) == pytest.approx([allowed])
+    assert all_or_nothing.of_group([verdict]) == [float(ignored == 1.0)]
 
 
 def test_what_our_own_side_could_not_judge_is_no_number():
     results = (TestResult(Status.INFRASTRUCTURE),)
     verdict = Verdict("j", "p", Status.INFRASTRUCTURE, 0, 1, results)
-    assert math.isnan(reward_function("pass_rate")(verdict))
+    assert pass_rate.of_group([verdict, replace(verdict, status=Status.FAILED)]) == [None, 0.0]
 
 
 def test_an_object_that_equals_everything_earns_nothing():
@@ -48,5 +47,5 @@ def test_an_object_that_equals_everything_earns_nothing():
     with Verifier(workers=1) as verifier:
         right, sly = verifier.verify_many([Job(problem, POINT), Job(problem, YES)])
     assert [test.weak for test in right.tests] == [True, False, False]
-    assert (right.solved, reward_function("pass_rate")(right)) == (True, 1.0)
-    assert (sly.passed, reward_function("pass_rate")(sly)) == (1, 0.0)
+    assert (right.solved, pass_rate.of_group([right])) == (True, [1.0])
+    assert (sly.passed, pass_rate.of_group([sly])) == (1, [0.0])

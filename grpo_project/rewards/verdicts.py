@@ -1,14 +1,15 @@
-"""Verdicts to numbers. Pure functions: no model, no sandbox, no state."""
+"""What verdicts are worth. Pure functions: no model, no sandbox, no state.
+
+Each takes the verdicts of the completions of one problem, a group, and gives a number for each; all but ``weighted``
+look at one verdict at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import wraps
 
 from grpo_project.verifier.verdict import Status, Verdict
-
-RewardFunction = Callable[[Verdict], float]
 
 
 def pass_rate(verdict: Verdict) -> float:
@@ -49,6 +50,24 @@ def stepwise(verdict: Verdict) -> float:
     return RAN + SHARE * verdict.pass_rate
 
 
+def weighted(verdicts: Sequence[Verdict]) -> list[float]:
+    """Half for solving the problem, half for tests weighted by how seldom the group passes them, 0 to 1.
+
+    A test that k of the group's n completions pass weighs 1 - (k + 1/2) / (n + 1): what nearly all pass earns next to
+    nothing, what one alone passes earns the most. The idea is that of VeRPO (arXiv 2601.03525): test weights from the
+    outcomes in training, and the outcome of the whole; the formula is ours. The weights come from the group alone, so
+    there is no state, and a step that is done again gives the same rewards.
+    """
+    outcomes = [[test.passed for test in verdict.tests] for verdict in verdicts]
+    if len({len(row) for row in outcomes}) != 1 or not outcomes[0]:  # all weak, or verdicts that name no tests
+        return [mixed(verdict) for verdict in verdicts]
+    n = len(outcomes)
+    weights = [1 - (sum(column) + 0.5) / (n + 1) for column in zip(*outcomes, strict=True)]
+    total = sum(weights)
+    earned = [sum(w for w, passed in zip(weights, row, strict=True) if passed) / total for row in outcomes]
+    return [0.5 * dense + 0.5 * verdict.solved for dense, verdict in zip(earned, verdicts, strict=True)]
+
+
 def strong_evidence(verdict: Verdict) -> Verdict:
     """The verdict over the tests that are not weak; over one that failed, where all are.
 
@@ -56,21 +75,5 @@ def strong_evidence(verdict: Verdict) -> Verdict:
     """
     if not any(test.weak for test in verdict.tests):
         return verdict
-    strong = [test for test in verdict.tests if not test.weak]
-    return replace(verdict, passed=sum(test.passed for test in strong), total=max(1, len(strong)))
-
-
-BY_NAME: dict[str, RewardFunction] = {f.__name__: f for f in (pass_rate, all_or_nothing, mixed, stepwise)}
-
-
-def reward_function(name: str, weak_tests: str = "ignore") -> RewardFunction:
-    """The reward of this name; ``weak_tests`` is "ignore" or "allow"."""
-    reward = BY_NAME[name]
-    if weak_tests == "allow":
-        return reward
-
-    @wraps(reward)
-    def of_strong_evidence(verdict: Verdict) -> float:
-        return reward(strong_evidence(verdict))
-
-    return of_strong_evidence
+    strong = tuple(test for test in verdict.tests if not test.weak)
+    return replace(verdict, tests=strong, passed=sum(test.passed for test in strong), total=max(1, len(strong)))
