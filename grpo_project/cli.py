@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from grpo_project import __version__
 from grpo_project.errors import DiskFullError, InfrastructureError, UserError
+from grpo_project.locale import from_environment, shown, take_flag, use
 
 EXIT_USER_ERROR = 2
 EXIT_INFRASTRUCTURE = 70  # EX_SOFTWARE
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="GRPO training for code models that survives being killed.",
         epilog="`grpo COMMAND --help` tells more about a command.",
     )
+    parser.add_argument("--lang", metavar="LANGUAGE", help="what the terminal speaks: en, zh (default: $LANG)")
     parser.add_argument("--version", action="version", version=f"grpo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, summary in COMMANDS.items():
@@ -52,7 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code. ``argv`` excludes the program's name."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        argv, language = take_flag(sys.argv[1:] if argv is None else argv)
+    except ValueError as error:
+        print(f"grpo: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    use(language or from_environment())
     parser = build_parser()
     if not argv:
         parser.print_help()
@@ -62,17 +69,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run_command(argv[0], argv[1:])
     except UserError as error:
-        print(f"grpo {argv[0]}: {error}", file=sys.stderr)
+        complain(argv[0], str(error))
         return EXIT_USER_ERROR
     except DiskFullError as error:
-        print(f"grpo {argv[0]}: {error}", file=sys.stderr)
+        complain(argv[0], str(error))
         return EXIT_INFRASTRUCTURE
     except InfrastructureError as error:
-        print(f"grpo {argv[0]}: internal failure: {error}", file=sys.stderr)
+        complain(argv[0], f"internal failure: {error}")
         return EXIT_INFRASTRUCTURE
     except KeyboardInterrupt:
-        print(f"grpo {argv[0]}: interrupted", file=sys.stderr)
+        complain(argv[0], "interrupted")
         return EXIT_INTERRUPTED
+
+
+def complain(name: str, text: str) -> None:
+    print(f"grpo {name}: {shown(text)}", file=sys.stderr)
 
 
 def run_command(name: str, argv: Sequence[str]) -> int:

@@ -47,7 +47,7 @@ def test_the_frozen_imports_are_light_enough_for_a_foreign_script() -> None:
 
 
 ROOMS = (
-    ("errors",),
+    ("errors", "locale"),
     ("durations", "flags", "recipes"),
     ("run_arguments",),
     ("problems", "config"),

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from grpo_project.config import Configuration, read_flags, resolve
+from grpo_project.locale import shown
+from grpo_project.locale.terminal import TerminalConsole
 from grpo_project.reports import headline
 from grpo_project.training.left_out import left_out
 from grpo_project.training.plan import check_inputs, make_plan, problems_a_step
@@ -41,7 +43,7 @@ def _train(argv: Sequence[str]) -> int:
     inputs = None if flags.run.print_curriculum else check_inputs(flags)
     silence_libraries()
     configuration = resolve(flags)
-    console = Console(quiet=not is_main_process(), soft_wrap=True)
+    console = TerminalConsole(quiet=not is_main_process(), soft_wrap=True)
     set_up_logging(configuration, console)
     if configuration.run.print_curriculum:
         print_curriculum(configuration)
@@ -196,7 +198,7 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         mark = next((mark for level, mark in self.MARKS if record.levelno >= level), "")
-        self.console.print(mark + escape(record.getMessage()), highlight=False)
+        self.console.print(mark + escape(shown(record.getMessage())), highlight=False)
 
 
 def silence_libraries() -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from grpo_project.curriculum import Decision
 from grpo_project.durations import show_duration
 from grpo_project.errors import ConfigError
+from grpo_project.locale import shown
 from grpo_project.record.run_directory import MAIN_METRIC
 from grpo_project.reports import curves, headline
 from grpo_project.reports.progress import attempts, interruptions, redone_steps
@@ -133,7 +134,7 @@ def status_lines(status: dict[str, Any]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, text in rows(status):
-        table.add_row(Text(name, "yellow" if name in ("trouble", "journal") else ""), Text(text))
+        table.add_row(Text(shown(name), "yellow" if name in ("trouble", "journal") else ""), Text(shown(text)))
     return table
 
 
