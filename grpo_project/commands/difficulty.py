@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from grpo_project.commands import evaluate
-    from grpo_project.problems.formats import load_problems
     from grpo_project.problems.native_writer import write_problems
+    from grpo_project.problems.sets import problems_of
 
     require_new_file(Path(args.write))
-    problems = load_problems(args.dataset)
+    problems = problems_of(args.dataset, "train")
     model = evaluate.find_model_folder(args.model)
     sampling = argparse.Namespace(**vars(args) | {"model": [model], "k": [1], "max_problems": None})
     evaluate.check(sampling)

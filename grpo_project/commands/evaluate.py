@@ -83,11 +83,11 @@ def check(args: argparse.Namespace) -> None:
 
 def find_problems(args: argparse.Namespace) -> tuple[Problem, ...]:
     """The problems to evaluate, in a fixed order."""
-    from grpo_project.problems.formats import load_problems
-    from grpo_project.problems.quickstart import builtin_problems
+    from grpo_project.problems.problem import BUILTIN
     from grpo_project.problems.selection import select_problems
+    from grpo_project.problems.sets import problems_of
 
-    problems = load_problems(args.dataset) if args.dataset else builtin_problems("heldout")
+    problems = problems_of(args.dataset or BUILTIN, "heldout")
     return select_problems(problems, args.max_problems or len(problems), args.seed, args.levels)
 
 

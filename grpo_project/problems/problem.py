@@ -13,6 +13,7 @@ MAX_COMPLEXITY = 10.0
 
 BUILTIN = "builtin"
 BUILTIN_VERILOG = "builtin:verilog"
+BUILTIN_EVERYDAY = "builtin:everyday"
 """The ``source`` of the problems that come with the package."""
 
 LANGUAGES = ("python", "verilog")

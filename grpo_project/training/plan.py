@@ -10,16 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grpo_project.config import Configuration, Flags, embedded_model_path
+from grpo_project.config import Configuration, Flags, RunArguments, embedded_model_path
 from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
 from grpo_project.curriculum.settings import curriculum_yaml
 from grpo_project.errors import ConfigError
-from grpo_project.problems.builtin.verilog import builtin_verilog_problems
-from grpo_project.problems.formats import load_problems
 from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
 from grpo_project.problems.problem import BUILTIN, BUILTIN_VERILOG, Problem
-from grpo_project.problems.quickstart import builtin_problems
 from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_out
+from grpo_project.problems.sets import BUILTIN_SETS, problems_of
 from grpo_project.recipes import steps_of
 from grpo_project.record.run_record import RUN_FILE, RunRecord
 from grpo_project.record.secrets import redact
@@ -122,7 +120,7 @@ def check_inputs(flags: Flags) -> Inputs:
     return Inputs(
         model,
         load_set(run.dataset_path, "train", run.dataset_base_path),
-        load_set(run.eval_dataset_path, "heldout", run.dataset_base_path),
+        load_set(heldout_path(run), "heldout", run.dataset_base_path),
     )
 
 
@@ -189,11 +187,11 @@ def load_sets(
         train, heldout = inputs.train, inputs.heldout
     else:
         train = load_set(run.dataset_path, "train", run.dataset_base_path)
-        heldout = load_set(run.eval_dataset_path, "heldout", run.dataset_base_path)
+        heldout = load_set(heldout_path(run), "heldout", run.dataset_base_path)
     split: Mapping[str, float] | None = None
     if record is not None:
         split = record.content["data"]["heldout"].get("split")
-    elif run.dataset_path is not None and run.eval_dataset_path is None:
+    elif run.dataset_path is not None and heldout_path(run) is None:
         split = {"share": run.eval_split, "seed": configuration.grpo.seed}
     if split and (parts := hold_out(train.problems, split["share"], int(split["seed"]))):
         train, rest = (ProblemSet(part, train.source, dataset_fingerprint(part)) for part in parts)
@@ -203,15 +201,17 @@ def load_sets(
     return train, heldout
 
 
+def heldout_path(run: RunArguments) -> str | None:
+    """Where held-out problems are read from; a built-in set brings its own along."""
+    return run.eval_dataset_path or (run.dataset_path if run.dataset_path in BUILTIN_SETS else None)
+
+
 def load_set(path: str | None, split: str, base_path: str | None = None) -> ProblemSet:
     """The problems of a file, or the embedded ones of ``split`` (``train`` or ``heldout``).
 
-    ``BUILTIN_VERILOG`` as a path names the built-in Verilog problems.
+    ``builtin:verilog`` and ``builtin:everyday`` as a path name other embedded ones.
     """
-    if path == BUILTIN_VERILOG:
-        problems = builtin_verilog_problems(split)
-    else:
-        problems = tuple(load_problems(path, base_path)) if path else builtin_problems(split)
+    problems = problems_of(path or BUILTIN, split, base_path)
     return ProblemSet(problems, path or BUILTIN, dataset_fingerprint(problems))
 
 
