@@ -22,7 +22,18 @@ PACKAGE = ROOT / "grpo_project"
 CATALOGUES = PACKAGE / "locale"
 
 ERRORS = {"UserError", "ConfigError", "DataError", "CheckpointError", "TrackingError", "DiskFullError"}
-SINKS = ERRORS | {"raise_alarm", "set_condition", "Alarm", "Decision", "warning", "info", "say", "print", "add"}
+SINKS = ERRORS | {
+    "raise_alarm",
+    "set_condition",
+    "Alarm",
+    "Decision",
+    "warning",
+    "error",
+    "info",
+    "say",
+    "print",
+    "add",
+}
 """Functions and methods that are handed what people read."""
 NAMES = {
     "cause",
