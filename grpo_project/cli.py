@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -88,6 +89,9 @@ def complain(name: str, text: str) -> None:
 
 def run_command(name: str, argv: Sequence[str]) -> int:
     """Import ``grpo_project.commands.NAME`` (``_`` for ``-``), parse its arguments, run it."""
+    # Before torch loads its threads: waiting ones sleep. Where others need the cores, spinning ones cost several times
+    # the work itself (docs/computation.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module = importlib.import_module(f"grpo_project.commands.{name.replace('-', '_')}")
     if hasattr(module, "main"):  # reads its own arguments (train: TRL's parser)
         return module.main(argv)

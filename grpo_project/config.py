@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -90,6 +91,8 @@ class Configuration:
     """What ``--config`` holds."""
     chooses_steps: bool = False
     """Nobody said how long the run is: the plan chooses by the number of problems."""
+    plain_progress: bool = False
+    """``--disable_tqdm true``: lines instead of a bar."""
 
     @property
     def command(self) -> list[str]:
@@ -146,10 +149,13 @@ def read_flags(argv: Sequence[str], recorded: Recorded | None = None) -> Flags:
         if "gradient_accumulation_steps" in values:
             more = ["--gradient_accumulation_steps", str(accumulation)]
     everything = DEFAULTS | defaults | values
+    _require_ranges(everything)
     run = _run_arguments(everything)
     words = [word for segment in typed for word in segment.words]
     shown = [word for segment in (*earlier, *given) for word in segment.words]
-    notes = (note,) if note else ()
+    notes = [note] if note else []
+    if values.get("disable_tqdm") is False:
+        notes.append("--disable_tqdm false: a progress line of our own stands where tqdm's bars would")
     return Flags(
         tuple(argv if not earlier else shown),
         (*words, *more),
@@ -158,7 +164,7 @@ def read_flags(argv: Sequence[str], recorded: Recorded | None = None) -> Flags:
         run,
         embedded,
         chooses,
-        notes,
+        tuple(notes),
         everything,
     )
 
@@ -183,7 +189,16 @@ def resolve(flags: Flags) -> Configuration:
     model.model_name_or_path = run.model_name
     _refuse_unfit(run, grpo)
     _check_resampling(run, grpo)
-    return Configuration(run, grpo, model, flags.embedded_model, flags.argv, flags.file, flags.chooses_steps)
+    return Configuration(
+        run,
+        grpo,
+        model,
+        flags.embedded_model,
+        flags.argv,
+        flags.file,
+        flags.chooses_steps,
+        flags.values.get("disable_tqdm") is True,
+    )
 
 
 def known_flags() -> dict[str, Flag]:
@@ -234,6 +249,34 @@ def quickstart_recipe() -> dict[str, Any]:
 def embedded_model_path(name: str = "base_model") -> Path:
     """The folder of the shipped base model, for ``AutoModelForCausalLM`` and ``AutoTokenizer``."""
     return Path(__file__).resolve().parent / "assets" / name
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    **{
+        name: (0, math.inf)
+        for name in ("learning_rate", "beta", "weight_decay", "warmup_steps", "seed", "max_grad_norm")
+    },
+    **{name: (1, math.inf) for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "lora_r")},
+    **{name: (1, math.inf) for name in ("max_completion_length", "num_iterations", "save_total_limit")},
+    **{"num_generations": (2, math.inf), "top_p": (0, 1), "lora_dropout": (0, 1)},
+}
+"""Flags of the libraries whose ranges these don't check, or only once the model is loaded."""
+POSITIVE = ("temperature", "num_train_epochs", "save_steps", "logging_steps")
+
+
+def _require_ranges(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        try:
+            number = float(value) if name in RANGES or name in POSITIVE else None
+        except (TypeError, ValueError):
+            continue  # the parser tells
+        low, high = RANGES.get(name, (0, math.inf))
+        if number is None or (low <= number <= high and (number > 0 or name not in POSITIVE)):
+            continue
+        wanted = (
+            "more than 0" if name in POSITIVE else f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        )
+        raise ConfigError(f"--{name} is {value}; it must be {wanted}")
 
 
 def _config_file(given: Sequence[Segment]) -> dict[str, Any] | None:

@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from grpo_project.errors import ConfigError
+
 SMALL, MEDIUM = 0.3e9, 2e9
 """Parameters up to which a model is of the class."""
 RATES = {"small": (2e-5, 2e-4), "medium": (5e-6, 5e-5), "large": (1e-6, 1e-5)}
@@ -65,8 +67,6 @@ def fitted_accumulation(flags: Mapping[str, Any], given: Collection[str], step: 
         step: completions a step has where the accumulation is not given; ``None``: as the accumulation has it.
     """
     name = "gradient_accumulation_steps"
-    if {"generation_batch_size", "steps_per_generation"} & set(given):
-        return None, ""  # said in detail: TRL checks it
     try:
         group = int(flags.get("num_generations") or RECIPE["num_generations"])  # TRL's own default, too
         micro = int(flags.get("per_device_train_batch_size", 8)) * int(os.environ.get("WORLD_SIZE", 1))
@@ -75,17 +75,32 @@ def fitted_accumulation(flags: Mapping[str, Any], given: Collection[str], step: 
         return None, ""
     if min(group, micro, before) < 1:
         return None, ""
+    if {"generation_batch_size", "steps_per_generation"} & set(given):
+        rows = flags.get("generation_batch_size") or micro * int(flags.get("steps_per_generation") or 1)
+        _require_groups(int(rows), group)
+        return None, ""
     wanted = before if step is None or name in given else max(1, round(step / micro))
     whole = group // math.gcd(group, micro)
     accumulation = math.ceil(wanted / whole) * whole
-    if accumulation == before or (micro >= group and accumulation > 2 * wanted):
-        return None, ""  # nothing to do, or no small matter: TRL refuses it
+    if micro >= group and accumulation > 2 * wanted:  # no small matter
+        _require_groups(wanted * micro, group)
+    if accumulation == before:
+        return None, ""
     if step is not None and name not in given:
         return accumulation, ""  # the start line tells the step
     return accumulation, (
         f"--{name} is {accumulation} instead of {before}: a step of {accumulation * micro} completions has whole "
         f"groups of --num_generations {group}"
     )
+
+
+def _require_groups(rows: int, group: int) -> None:
+    if rows % group:
+        raise ConfigError(
+            f"a generation of {rows} completions has no whole groups of --num_generations {group}; choose one that "
+            "divides --per_device_train_batch_size x processes x --steps_per_generation (--gradient_accumulation_steps "
+            "unless set)"
+        )
 
 
 def model_parameters(name: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Estimate how hard each problem is for a model, by sampling, and write the problems with `complexity` and `level`.
+"""Estimate how hard each problem is for a model, by sampling; `--write FILE` keeps it as `complexity` and `level`.
 
 A problem's pass rate is the share of its completions that pass every test, p = (passed + 1/2) / (samples + 1);
 its complexity is 10 (1 - p). A command that was interrupted goes on where it stopped.
@@ -16,6 +16,8 @@ from grpo_project.curriculum.pools import graded
 from grpo_project.errors import ConfigError, DataError
 from grpo_project.problems.problem import LEVELS, Problem
 
+SHOWN = 20
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="problem file (native, HumanEval or MBPP; .gz too)")
-    parser.add_argument("--write", required=True, metavar="FILE", help="where the problems go, as JSON Lines")
-    parser.add_argument("--model", metavar="MODEL", help="hub id or folder (default: the embedded model)")
+    parser.add_argument("--write", metavar="FILE", help="where the problems go with what was found, as JSON Lines")
+    parser.add_argument("--model", "--model_name", metavar="M", help="hub id or folder (default: the embedded model)")
     parser.add_argument("--num_samples", type=int, default=8, metavar="S", help="completions of each problem")
     parser.add_argument(
         "--levels",
@@ -39,7 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--system_prompt", help="system message for chat models")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
-    parser.add_argument("--output", default="runs/evaluations", metavar="DIR", help="where the completions are kept")
+    parser.add_argument(
+        "--output_dir",
+        "--output",
+        dest="output",
+        default="runs/evaluations",
+        metavar="DIR",
+        help="where the completions are kept",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from grpo_project.problems.native_writer import write_problems
     from grpo_project.problems.sets import problems_of
 
-    require_new_file(Path(args.write))
+    if args.write:
+        require_new_file(Path(args.write))
     problems = problems_of(args.dataset, "train")
     model = evaluate.find_model_folder(args.model)
     sampling = argparse.Namespace(**vars(args) | {"model": [model], "k": [1], "max_problems": None})
@@ -58,9 +68,13 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     result = evaluate.evaluate_model(sampling, model, tuple(problems), console)
     measured = grade(problems, result, by_fifths=args.levels == "fifths")
-    write_problems(measured, args.write)
+    console.print(problem_table(measured, result))
     console.print(level_table(measured))
-    console.print(f"{len(measured)} problems: {args.write}", highlight=False)
+    if args.write:
+        write_problems(measured, args.write)
+        console.print(f"{len(measured)} problems: {args.write}", highlight=False)
+    else:
+        console.print("--write FILE keeps complexity and level with the problems; nothing is sampled again for it")
     return 0
 
 
@@ -90,6 +104,21 @@ def grade(problems: Sequence[Problem], result: EvaluationResult, *, by_fifths: b
     for rank, i in enumerate(order):
         found[i] = replace(found[i], level=LEVELS[rank * len(LEVELS) // len(found)])
     return found
+
+
+def problem_table(problems: Sequence[Problem], result: EvaluationResult) -> Table:
+    """The hardest first, at most ``SHOWN``."""
+    from rich.table import Table
+
+    scores = {score.problem_id: score for score in result.scores}
+    hardest = sorted(problems, key=lambda problem: -(problem.complexity or 0))[:SHOWN]
+    title = "Problems" if len(hardest) == len(problems) else f"The {len(hardest)} hardest of {len(problems):,} problems"
+    table = Table("problem", "solved", "tests passed", "complexity", "level", title=title)
+    for problem in hardest:
+        score = scores[problem.id]
+        solved = f"{score.solved} of {score.samples}"
+        table.add_row(problem.id, solved, f"{score.pass_rate:.2f}", f"{problem.complexity:.1f}", problem.level)
+    return table
 
 
 def level_table(problems: Sequence[Problem]) -> Table:

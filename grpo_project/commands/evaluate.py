@@ -25,14 +25,25 @@ PLAIN_LINE_EVERY_S = 15.0  # where there is no terminal for a bar
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
+        "--model_name",
         nargs="+",
         metavar="MODEL",
         help="hub id or folder, a run's output or a checkpoint too; two are compared (default: the embedded model)",
     )
     parser.add_argument(
-        "--dataset", metavar="FILE", help="problems: native JSON or JSON Lines, HumanEval, MBPP (default: built-in)"
+        "--dataset",
+        "--dataset_path",
+        metavar="FILE",
+        help="problems: native JSON or JSON Lines, HumanEval, MBPP (default: built-in)",
     )
-    parser.add_argument("--output", default="runs/evaluations", metavar="DIR", help="where results are kept")
+    parser.add_argument(
+        "--output_dir",
+        "--output",
+        dest="output",
+        default="runs/evaluations",
+        metavar="DIR",
+        help="where results are kept",
+    )
     parser.add_argument("--max_problems", type=int, metavar="N", help="only N problems, balanced over the levels")
     parser.add_argument("--levels", nargs="+", metavar="LEVEL", help="only problems of these levels")
     parser.add_argument("--num_samples", type=int, default=1, metavar="S", help="completions of each problem")
@@ -50,14 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from grpo_project.evaluation.evaluator import resolve_ks, resolve_temperature
-    from grpo_project.evaluation.tables import comparison_table, result_table, status_line
-
     check(args)
-    args.k = resolve_ks(args.num_samples, args.k)
-    args.temperature = resolve_temperature(args.num_samples, args.temperature)
     problems = find_problems(args)
     models = [find_model_folder(name) for name in args.model or [None]]
+    from grpo_project.evaluation.evaluator import resolve_ks, resolve_temperature  # torch: seconds
+    from grpo_project.evaluation.tables import comparison_table, result_table, status_line
+
+    args.k = resolve_ks(args.num_samples, args.k)
+    args.temperature = resolve_temperature(args.num_samples, args.temperature)
     console = Console()
     results = [evaluate_model(args, model, problems, console) for model in models]
     names = [shown_name(name) for name in args.model or ["embedded model"]]

@@ -22,6 +22,10 @@ def run(args: argparse.Namespace) -> int:
     from grpo_project.reports.page import page_html
     from grpo_project.reports.page_data import open_runs, page_data
 
+    if args.output and Path(args.output).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(
+            f"--output {args.output}: the page is HTML; name a .html file (a browser prints it, and saves its charts)"
+        )
     readers = open_runs([Path(folder) for folder in args.output_dir])
     title = args.title or ", ".join(reader.name for reader in readers)
     if args.serve:

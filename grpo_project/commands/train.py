@@ -33,6 +33,11 @@ def main(argv: Sequence[str]) -> int:
         UserError: something that the user can fix; no model was loaded and nothing was written.
         InfrastructureError: our own machinery failed.
     """
+    if {"-h", "--help", "--help-all"} & set(argv):
+        from grpo_project.commands.train_help import train_help
+
+        print(train_help(argv, everything="--help-all" in argv))
+        return 0
     with stopping_at_once():
         return _train(argv)
 

@@ -1,14 +1,19 @@
-"""Whether a model's name that is no folder is one of the Hugging Face hub: asked once, before anything waits for it.
+"""The Hugging Face hub, asked once before anything waits for it: is there such a model, can it be reached, pushed to.
 
 transformers asks for each file of a model in turn, with retries: a typo costs minutes where there is no network.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+from urllib.parse import urlsplit
+
 from grpo_project.config import one_line
 from grpo_project.errors import ConfigError
 
 TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 3.0
 
 
 def require_on_hub(name: str, flag: str, revision: str | None = None) -> None:
@@ -54,3 +59,29 @@ def require_on_hub(name: str, flag: str, revision: str | None = None) -> None:
             f"{missing}, the local cache has no such model, and the hub can't be reached ({one_line(error)}); offline, "
             "give the folder that holds the model"
         ) from error
+
+
+def offline_because() -> str:
+    """Why the hub can't be reached from here; empty where it can, or where a proxy hides it."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").lower() in ("1", "on", "yes", "true"):
+            return f"{name} is set"
+    if any(os.environ.get(name) or os.environ.get(name.lower()) for name in ("HTTPS_PROXY", "ALL_PROXY")):
+        return ""
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    host, port = address.hostname or "huggingface.co", address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        return f"{host} can't be reached: {error.strerror or error}"
+    return ""
+
+
+def require_push(token: object) -> None:
+    """Raise ``ConfigError`` unless ``--push_to_hub`` has a hub to push to and a token to do it with."""
+    if reason := offline_because():
+        raise ConfigError(f"--push_to_hub: {reason}; leave it out, and upload the folder later (`hf upload`)")
+    from huggingface_hub import get_token
+
+    if not token and not get_token():
+        raise ConfigError("--push_to_hub needs a token: `hf auth login`, HF_TOKEN or --hub_token")

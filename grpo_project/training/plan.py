@@ -14,6 +14,7 @@ from grpo_project.config import Configuration, Flags, RunArguments, embedded_mod
 from grpo_project.curriculum import Curriculum, UniformSource, load_curriculum
 from grpo_project.curriculum.settings import curriculum_yaml
 from grpo_project.errors import ConfigError
+from grpo_project.flags import TRUE
 from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
 from grpo_project.problems.problem import BUILTIN, BUILTIN_VERILOG, Problem
 from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_out
@@ -26,9 +27,14 @@ from grpo_project.tracking.manager import check_wandb_settings
 from grpo_project.tracking.sinks import SINKS, check_installed
 from grpo_project.training import checkpoints
 from grpo_project.training.continuity import EarlierRun, compared, find_earlier_run
-from grpo_project.training.hub import require_on_hub
+from grpo_project.training.hub import require_on_hub, require_push
 from grpo_project.training.ranks import decided_by_main
 
+REPORTERS = (
+    *("none", "all", "wandb", "azure_ml", "comet_ml", "neptune", "codecarbon", "clearml", "dagshub", "flyte"),
+    *("dvclive", "swanlab", "kubeflow"),
+)
+"""``--report_to`` names that are not ours to look after: transformers sends to them itself."""
 SAMPLES, SAMPLE_BYTES = 64, 1 << 16
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "*.safetensors.index.json")
 
@@ -117,6 +123,12 @@ def check_inputs(flags: Flags) -> Inputs:
     if run.curriculum_config:
         load_curriculum(run.curriculum_config)
     choose(run.reward, weak_tests=run.weak_tests, max_completion_length=1)  # its names and arguments
+    project = run.wandb_project or flags.values.get("project")
+    check_wandb_settings(project, resume=run.wandb_resume, force_new=run.force_new_wandb_run)
+    asked = flags.values.get("report_to") or []
+    check_installed([name for name in ([asked] if isinstance(asked, str) else asked) if name not in REPORTERS])
+    if str(flags.values.get("push_to_hub", False)).lower() in TRUE:
+        require_push(flags.values.get("hub_token"))
     return Inputs(
         model,
         load_set(run.dataset_path, "train", run.dataset_base_path),

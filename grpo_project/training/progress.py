@@ -86,10 +86,18 @@ class ProgressCallback(TrainerCallback):
     Args:
         stage: names the current stage; empty without a curriculum.
         clock: seconds of a clock that never goes back.
+        bar: a bar that stays at the bottom instead of lines. Default: on a terminal.
     """
 
-    def __init__(self, console: Console, stage: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        stage: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+        bar: bool | None = None,
+    ) -> None:
         self.console = console
+        self.shows_bar = console.is_terminal if bar is None else bar
         self.stage = stage
         self.clock = clock
         self.pace = Pace()
@@ -117,7 +125,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.pace.begin(state.global_step, self.clock())
-        if not self.console.is_terminal:
+        if not self.shows_bar:
             return
         self._bar = Progress(
             TextColumn("[bold]step"),

@@ -47,7 +47,8 @@ logger = logging.getLogger("grpo_project")
 def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
     """Train as planned, from a checkpoint or from the start, and return how it ended."""
     main_process = plan.configuration.grpo.process_index == 0
-    progress = ProgressCallback(console, lambda: stage_name(plan.source))
+    plain = plan.configuration.plain_progress
+    progress = ProgressCallback(console, lambda: stage_name(plan.source), bar=console.is_terminal and not plain)
     arguments = plan.configuration.run
     max_runtime_s = None if arguments.max_runtime is None else parse_duration(arguments.max_runtime)
     with StopRequest(arguments.preemption_grace_s, max_runtime_s) as stop:

@@ -43,6 +43,15 @@ def test_problems_get_the_difficulty_that_the_model_has_with_them(unlabelled, tm
     assert all(max(easier) <= min(harder) for easier, harder in pairwise(ranges))
 
 
+def test_without_a_file_to_write_it_prints_the_table(unlabelled, tmp_path, capsys):
+    command = ["difficulty", str(unlabelled), "--num_samples", "2", "--max_new_tokens", "16"]
+    before = sorted(path.name for path in unlabelled.parent.glob("*.json*"))
+    assert main([*command, "--output_dir", str(tmp_path / "runs")]) == 0
+    printed = capsys.readouterr().out
+    assert "of 2" in printed and "complexity" in printed and "--write FILE" in printed
+    assert sorted(path.name for path in unlabelled.parent.glob("*.json*")) == before
+
+
 def test_nothing_is_overwritten_and_nothing_loaded_in_vain(unlabelled, tmp_path, capsys):
     before = unlabelled.read_bytes()
     assert main(["difficulty", str(unlabelled), "--write", str(unlabelled)]) == 2
