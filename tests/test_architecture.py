@@ -58,6 +58,7 @@ ROOMS = (
     ("evaluation",),
     ("training", "reports"),
     ("core", "callbacks", "commands"),
+    ("library",),
     ("cli",),
 )
 """One floor each, from the ground up. A room imports from floors below its own and from itself, nothing else."""

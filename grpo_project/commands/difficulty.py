@@ -63,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
         require_new_file(Path(args.write))
     problems = problems_of(args.dataset, "train")
     model = evaluate.find_model_folder(args.model)
-    sampling = argparse.Namespace(**vars(args) | {"model": [model], "k": [1], "max_problems": None})
+    sampling = argparse.Namespace(
+        **vars(args) | {"model": [model], "k": [1], "max_problems": None, "endpoint": None, "concurrency": 1}
+    )
     evaluate.check(sampling)
     console = Console()
     result = evaluate.evaluate_model(sampling, model, tuple(problems), console)

@@ -6,7 +6,7 @@ Each completion is kept below --output as it ends. A command that was interrupte
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="hub id or folder, a run's output or a checkpoint too; two are compared (default: the embedded model)",
     )
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="ask a server that speaks the OpenAI protocol (http://127.0.0.1:8000/v1) for --model NAME; its key is "
+        "$OPENAI_API_KEY",
+    )
+    parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="requests to the endpoint at once")
     parser.add_argument(
         "--dataset",
         "--dataset_path",
@@ -63,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
     check(args)
     problems = find_problems(args)
-    models = [find_model_folder(name) for name in args.model or [None]]
+    models = args.model if args.endpoint else [find_model_folder(name) for name in args.model or [None]]
     from grpo_project.evaluation.evaluator import resolve_ks, resolve_temperature  # torch: seconds
     from grpo_project.evaluation.tables import comparison_table, result_table, status_line
 
@@ -86,7 +93,9 @@ def check(args: argparse.Namespace) -> None:
     """Raise ``ConfigError`` for flags that can't be meant, before anything is loaded."""
     if args.model and len(args.model) > 2:
         raise ConfigError(f"--model takes one model, or two to compare, not {len(args.model)}")
-    for name in ("max_problems", "num_samples", "max_new_tokens", "batch_size"):
+    if args.endpoint is not None and not args.model:
+        raise ConfigError("--endpoint needs --model NAME: what the server calls the model")
+    for name in ("concurrency", "max_problems", "num_samples", "max_new_tokens", "batch_size"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name} is {value}; it must be at least 1")
@@ -141,12 +150,19 @@ def generate_and_judge(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from grpo_project.evaluation.evaluator import EvaluationOutOfMemory, Evaluator
+    from grpo_project.evaluation.models import load_model
     from grpo_project.evaluation.result import EvaluationResult
-    from grpo_project.generation.generator import Generation, generation_mode
+    from grpo_project.generation.endpoint import Endpoint
+    from grpo_project.generation.generator import generation_mode
+    from grpo_project.generation.request import Generation
     from grpo_project.verifier import Verifier
 
     started = time.perf_counter()
-    model, tokenizer = load_model(model_name, args.dtype)
+    model = tokenizer = endpoint = None
+    if args.endpoint is None:
+        model, tokenizer = load_model(model_name, args.dtype)
+    else:
+        endpoint = Endpoint(args.endpoint, model_name, concurrency=args.concurrency)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with closing(Verifier()) as verifier, Progress(*columns, console=console, transient=True) as progress:
         evaluator = Evaluator(
@@ -159,6 +175,7 @@ def generate_and_judge(
             batch_size=args.batch_size,
             max_new_tokens=args.max_new_tokens,
             system_prompt=args.system_prompt,
+            generate=endpoint,
         )
         judged = {(record.problem_id, record.sample) for records in batches.values() for record in records}
         kept = {key: Generation(**made) for key, made in saved.kept_completions().items() if key not in judged}
@@ -178,7 +195,7 @@ def generate_and_judge(
                 console.print(f"{count} of {total} completions")
 
         try:
-            with generation_mode(model) as ready:
+            with nullcontext() if model is None else generation_mode(model) as ready:
                 found = evaluator.run(
                     ready, 0, finished=batches, on_batch=saved.append, kept=kept, on_completion=on_completion
                 )
@@ -188,32 +205,14 @@ def generate_and_judge(
     return EvaluationResult(0, tuple(found.records), found.generation_s, found.verification_s, seconds, args.k)
 
 
-def load_model(name: str, dtype: str) -> tuple[Any, Any]:
-    """Model and tokenizer. ``auto`` is the model's own type on an accelerator and float32 on a CPU."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    if dtype == "auto" and device is not None and device.type == "cpu":
-        dtype = "float32"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().split("\n")[0]
-        raise ConfigError(f"--model {name} can't be loaded: {first_line}") from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device), tokenizer
-
-
 def settings(args: argparse.Namespace, model: str, problems: tuple[Problem, ...]) -> dict[str, Any]:
     """What decides the outcome. A folder's files count by size and time: a model that was trained on is another one."""
     from grpo_project.problems.identity import dataset_fingerprint
 
     names = ("num_samples", "temperature", "max_new_tokens", "batch_size", "seed", "system_prompt", "dtype")
+    if args.endpoint is not None:  # what it serves under this name is not for us to know
+        asked = {"endpoint": args.endpoint, "model": model, "problems": dataset_fingerprint(problems)}
+        return {**asked, "count": len(problems), **{name: getattr(args, name) for name in names if name != "dtype"}}
     files = sorted(path for path in Path(model).glob("*") if path.suffix in (".safetensors", ".bin", ".json"))
     stamps = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
     return {

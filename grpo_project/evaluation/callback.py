@@ -23,6 +23,7 @@ from grpo_project.evaluation.history import EvaluationHistory
 from grpo_project.evaluation.measurement import evaluate_on_all_ranks, is_sharded, measure_persistently
 from grpo_project.evaluation.result import EvaluationResult, Metrics
 from grpo_project.evaluation.trainer_set import Available, available_problems
+from grpo_project.generation.request import Generate
 from grpo_project.problems.identity import dataset_fingerprint
 from grpo_project.problems.problem import Problem
 from grpo_project.problems.selection import select_problems
@@ -63,6 +64,8 @@ class EnhancedInferenceCallback(TrainerCallback):
         on_result: called with each evaluation, on every rank.
         stop_requested: asked at each generated token (unless the weights are sharded); True abandons the evaluation, so
             that a pre-empted run can save its checkpoint in time. The resumed run makes it before its first step.
+        generate: makes the completions in the model's place, such as an ``Endpoint``. Whether it serves the weights as
+            they are in training is then up to whoever serves them.
 
     Raises:
         ConfigError: arguments that contradict each other; in ``on_train_begin`` also problems or a tokenizer that
@@ -88,6 +91,7 @@ class EnhancedInferenceCallback(TrainerCallback):
         journal: Journal | None = None,
         on_result: Callable[[EvaluationResult], None] | None = None,
         stop_requested: Callable[[], bool] | None = None,
+        generate: Generate | None = None,
     ) -> None:
         if eval_every_n_steps < 0:
             raise ConfigError(f"eval_every_n_steps is {eval_every_n_steps}; it must be 0 (never) or more")
@@ -110,6 +114,7 @@ class EnhancedInferenceCallback(TrainerCallback):
         self.journal = journal
         self.on_result = on_result
         self.stop_requested = stop_requested
+        self.generate = generate
         self.history = EvaluationHistory()
         self.result: EvaluationResult | None = None
         """The newest evaluation of this process."""
@@ -227,12 +232,12 @@ class EnhancedInferenceCallback(TrainerCallback):
 
     def _prepare(self, args: TrainingArguments, state: TrainerState, tokenizer: Any) -> None:
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a processor holds one
-        if tokenizer is None:
+        if tokenizer is None and self.generate is None:
             raise ConfigError(
                 "EnhancedInferenceCallback needs a tokenizer: pass processing_class=TOKENIZER to the Trainer, "
                 "or tokenizer=TOKENIZER to the callback"
             )
-        if tokenizer.pad_token_id is None:
+        if self.generate is None and tokenizer.pad_token_id is None:
             raise ConfigError("the tokenizer has no padding token; set tokenizer.pad_token = tokenizer.eos_token")
         if self._trainer is None and is_sharded():
             raise ConfigError(
@@ -255,6 +260,7 @@ class EnhancedInferenceCallback(TrainerCallback):
             or DEFAULT_MAX_NEW_TOKENS,
             system_prompt=self.system_prompt,
             should_stop=None if is_sharded() else self.stop_requested,
+            generate=self.generate,
         )
         if state.is_world_process_zero:
             attempt = self.journal.attempt if self.journal else None

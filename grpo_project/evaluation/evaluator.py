@@ -14,11 +14,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from grpo_project.errors import ConfigError, GrpoError, InfrastructureError
-from grpo_project.generation.generator import Generation, Generator
+from grpo_project.generation.generator import Generator
 from grpo_project.generation.probe import is_out_of_memory
+from grpo_project.generation.request import Generate, Generation, ServedGenerator
 from grpo_project.generation.uniforms import completion_key
 from grpo_project.problems.problem import Problem
-from grpo_project.problems.prompt import prompt_text
+from grpo_project.problems.prompt import messages, prompt_as_text, prompt_text
 from grpo_project.record.evaluations import CompletionRecord
 from grpo_project.verifier.verdict import Job, Judge, Verdict
 
@@ -81,7 +82,7 @@ class Evaluator:
 
     Args:
         problems: P of them.
-        tokenizer: the models'.
+        tokenizer: the models'; ``None`` with a ``generate``.
         judge: judges the completions.
         num_samples: S.
         temperature: 0 is greedy. Default: greedy for one completion, ``SAMPLING_TEMPERATURE`` for several.
@@ -91,6 +92,7 @@ class Evaluator:
         batch_size: B at most, on each rank.
         max_new_tokens: length limit of a completion.
         should_stop: asked at each token; True abandons the evaluation. Not where ranks generate in lockstep.
+        generate: makes the completions in the model's place, as a server does (``generation.request``).
 
     Raises:
         ConfigError: several greedy completions, or a number out of its range.
@@ -99,7 +101,7 @@ class Evaluator:
     def __init__(
         self,
         problems: Sequence[Problem],
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         judge: Judge,
         *,
         num_samples: int = 1,
@@ -109,6 +111,7 @@ class Evaluator:
         max_new_tokens: int = 256,
         system_prompt: str | None = None,
         should_stop: Callable[[], bool] | None = None,
+        generate: Generate | None = None,
     ) -> None:
         self.problems = tuple(problems)
         self.judge = judge
@@ -117,11 +120,25 @@ class Evaluator:
         self.seed = seed
         self.batch_size = batch_size
         self.should_stop = should_stop
-        self.generator = Generator(
-            tokenizer, max_new_tokens=max_new_tokens, temperature=self.temperature, should_stop=should_stop
-        )
+        limits: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": self.temperature}
+        self.generator: Any
+        if generate is not None:
+            self.generator = ServedGenerator(generate, **limits, should_stop=should_stop)
+        elif tokenizer is not None:
+            self.generator = Generator(tokenizer, **limits, should_stop=should_stop)
+        else:
+            raise ConfigError("an evaluation needs a tokenizer, or a generate of one's own")
         self._places = {problem.id: place for place, problem in enumerate(self.problems)}
-        self.prompts = {problem.id: prompt_text(problem, tokenizer, system_prompt) for problem in self.problems}
+        # A server puts its own template on: it gets messages, a model here the text that it continues.
+        self._asked: dict[str, Any] = {
+            problem.id: prompt_text(problem, tokenizer, system_prompt)
+            if generate is None
+            else (problem, tuple(messages(problem, system_prompt)))
+            for problem in self.problems
+        }
+        self.prompts = {
+            key: asked if isinstance(asked, str) else prompt_as_text(asked[1]) for key, asked in self._asked.items()
+        }
 
     def batches(self, rank: int = 0, world: int = 1) -> list[list[tuple[Problem, int]]]:
         """What rank ``rank`` of ``world`` generates: lists of (problem, sample). Every rank gets as many batches.
@@ -209,7 +226,7 @@ class Evaluator:
         if batch and not rows:
             return [ended[row] for row in range(len(batch))]
         work = [batch[row] for row in rows] or [(self.problems[0], 0)]  # without work: for the sake of the other ranks
-        prompts = [self.prompts[problem.id] for problem, _ in work]
+        prompts = [self._asked[problem.id] for problem, _ in work]
         keys = [
             completion_key("evaluation", self.seed, step, self._places[problem.id], sample) for problem, sample in work
         ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,16 +21,8 @@ from trl.models import unwrap_model_for_generation
 from grpo_project.generation import probe, sampling
 from grpo_project.generation.probe import Sampler
 from grpo_project.generation.random_state import preserved_random_state
+from grpo_project.generation.request import Generation
 from grpo_project.problems.prompt import has_chat_template
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One completion. ``truncated``: the token limit came before an end token."""
-
-    text: str
-    tokens: int
-    truncated: bool
 
 
 @contextmanager

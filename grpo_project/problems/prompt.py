@@ -55,6 +55,13 @@ def prompt_text(problem: Problem, tokenizer: Any, system_prompt: str | None = No
     return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
+def prompt_as_text(prompt: Any) -> str:
+    """A prompt for people: plain text as it is, messages as ``role: content``."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
 def has_chat_template(tokenizer: Any) -> bool:
     return getattr(tokenizer, "chat_template", None) is not None
 

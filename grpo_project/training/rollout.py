@@ -20,6 +20,7 @@ from grpo_project.curriculum import GroupResult
 from grpo_project.curriculum.diagnosis import SAME_REWARD
 from grpo_project.errors import InfrastructureError, SandboxError
 from grpo_project.problems.problem import Problem
+from grpo_project.problems.prompt import prompt_as_text
 from grpo_project.record.shards import verdict_row
 from grpo_project.rewards.choice import RewardFunction
 from grpo_project.verifier.verdict import Job, Judge, Status, Verdict
@@ -313,10 +314,3 @@ def pool_rounds(metrics: dict[str, list[float]], logged: dict[str, int], rounds:
             weights = groups if name.startswith("frac_") else ended if "terminated" in name else sampled
             pooled = sum(w * v for w, v in zip(weights, new, strict=True)) / max(1, sum(weights))
         values[logged.get(name, 0) :] = [pooled]
-
-
-def prompt_as_text(prompt: Any) -> str:
-    """A prompt for people: plain text as it is, messages as ``role: content``."""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
