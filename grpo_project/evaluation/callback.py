@@ -303,7 +303,7 @@ class EnhancedInferenceCallback(TrainerCallback):
             return
         except InfrastructureError as error:
             self._without_number = step
-            self.history.failures.append({"step": step, "reason": str(error)})
+            self.history.add_failure(step, str(error))
             state.stateful_callbacks[HISTORY_KEY] = self.history.to_dict()
             logger.warning("step %d: NO evaluation: %s", step, error)
             self._event(state, "evaluation_failed", step=step, reason=str(error))

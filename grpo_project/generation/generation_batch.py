@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from grpo_project.generation.uniforms import uniforms
+
 Batch = dict[str, Any]
 PADDED_ON_THE_LEFT = ("prompt_ids", "prompt_mask")
 SAMPLED_ENTROPY = "sampled_entropy"
@@ -67,6 +69,33 @@ def concatenate(batches: Sequence[Batch], pad_token_id: int) -> Batch:
 def _widen(tensor: torch.Tensor, width: int, fill: int, on_the_left: bool) -> torch.Tensor:
     missing = width - tensor.size(1)
     return torch.nn.functional.pad(tensor, (missing, 0) if on_the_left else (0, missing), value=fill)
+
+
+def shuffled_rows(key: int, first: int, count: int, steps: int) -> list[list[int]]:
+    """Which rows of this rank each of ``steps`` optimizer steps trains on, where one generation serves several.
+
+    Of every ``steps`` rows that follow one another in the batch of all ranks each step gets one, by chance. So a step
+    has the same rows whatever the number of ranks, and no row has to move from one rank to another: a rank's rows are
+    whole such blocks.
+
+    Args:
+        key: of the random numbers (``uniforms.completion_key``).
+        first, count: this rank's rows in the batch of all ranks; multiples of ``steps``.
+
+    Returns:
+        For each step its ``count / steps`` rows, counted from this rank's first.
+    """
+    numbers = torch.from_numpy(uniforms([key], first, count)).view(-1, steps)  # one for each row, by block
+    blocks = torch.arange(0, count, steps).unsqueeze(1)
+    return (blocks + numbers.argsort(dim=1)).T.tolist()
+
+
+def split(batch: Batch, parts: Sequence[Sequence[int]]) -> list[Batch]:
+    """One batch for each list of rows, as wide as the whole; what has no rows is in all of them."""
+    return [
+        {name: value[list(rows)] if getattr(value, "ndim", 0) else value for name, value in batch.items()}
+        for rows in parts
+    ]
 
 
 def live_rows(batch: Batch, at_least: int = 1) -> torch.Tensor:

@@ -48,10 +48,6 @@ class JournalCallback(TrainerCallback):
         elif "train_runtime" in logs:
             self.journal.event("training_ended", step=state.global_step, **logs)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.is_world_process_zero:
-            self.journal.flush()
-
 
 class PreemptionCallback(TrainerCallback):
     """Ends training with a checkpoint at the end of the step in which a stop was asked for.

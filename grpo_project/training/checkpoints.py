@@ -1,8 +1,9 @@
 """Checkpoints as files: what makes one whole, which one to resume from, which ones to delete.
 
-A checkpoint is written in ``.staging/``, flushed, described by a manifest of sizes and hashes, and renamed to
-``checkpoint-N``: a folder with that name is whole, or it was damaged later, which the manifest shows. Saving and
-loading the state itself is the trainer's work (``atomic_save``, ``exact_state``); nothing here imports torch.
+A checkpoint is written in ``.staging/``, described by a manifest of sizes and hashes, and renamed to ``checkpoint-N``:
+a folder with that name is whole, or it was damaged later, which the manifest shows. To survive a loss of power it is
+flushed as well, and only then older ones may be deleted (``atomic_save``). Saving and loading the state itself is the
+trainer's work (``atomic_save``, ``exact_state``); nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from grpo_project.errors import CheckpointError
 from grpo_project.record.durable import flush
@@ -21,6 +24,13 @@ MANIFEST = "manifest.json"
 STAGING = ".staging"
 REJECTED = "rejected-checkpoints"
 _NAME = re.compile(r"checkpoint-(\d+)")
+
+
+class Written(NamedTuple):
+    """What was written to a file."""
+
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +74,32 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def write_manifest(folder: Path) -> None:
-    """Describe every file below ``folder`` by size and SHA-256, and flush all of them to the disk.
+def write_manifest(folder: Path, known: Mapping[str, Written] | None = None) -> None:
+    """Describe every file below ``folder`` by size and SHA-256.
 
     A manifest is needed because neither safetensors nor ``torch.load`` notices a flipped bit in tensor data.
+
+    Args:
+        known: files that were hashed as they were written, by their name below ``folder``; the others are read.
+
+    Raises:
+        OSError: a file has another size than was written to it, or the disk refused.
     """
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        name, size = path.relative_to(folder).as_posix(), path.stat().st_size
+        written = (known or {}).get(name) or Written(size, digest_of(path))
+        if written.bytes != size:
+            raise OSError(f"{name} has {size:,} bytes, and {written.bytes:,} were written to it")
+        files[name] = {"bytes": size, "sha256": written.sha256}
     content = {"step": step_of(folder), "files": files}
     text = json.dumps({**content, "sha256": _seal(content)}, indent=1)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-    for path in [*folder.rglob("*"), folder]:
+
+
+def flush_all(checkpoint: Path) -> None:
+    """Return once a checkpoint, its name included, is on the disk itself. Raises ``OSError``."""
+    for path in [*checkpoint.rglob("*"), checkpoint, checkpoint.parent]:
         flush(path)
 
 
@@ -175,7 +199,8 @@ def _seal(content: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -185,7 +210,7 @@ def _file_damage(path: Path, size: int, digest: str) -> str | None:
         found = path.stat().st_size
         if found != size:
             return f"has {found:,} bytes instead of {size:,}"
-        if _digest(path) != digest:
+        if digest_of(path) != digest:
             return "has other content than was written (SHA-256 differs)"
     except FileNotFoundError:
         return "is missing"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -144,7 +145,11 @@ class ExactState(GRPOTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        torch.save(self.exact_state(), self._exact_state_file(output_dir, self.args.process_index))
+        self.save_state(self.exact_state(), Path(self._exact_state_file(output_dir, self.args.process_index)))
+
+    def save_state(self, state: dict[str, Any], file: Path) -> None:
+        """Write one of a checkpoint's files."""
+        torch.save(state, file)
 
     def _init_training_state(
         self, max_steps: int, steps_per_epoch: int, epochs: float, resume_from_checkpoint: str | None, trial: Any

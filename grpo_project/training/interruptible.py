@@ -96,8 +96,7 @@ class Interruptible(ExactState):
                 {n: _snapshot(p) for n, p in self.components.items()},
                 self._counters(),
             )
-        if self.args.world_size > 1:
-            self.agree_on_stop()
+        self.agree_on_stop()
         loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:  # the optimizer comes next: from here on the step is finished first
             self._before_step = None

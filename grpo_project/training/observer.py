@@ -72,6 +72,10 @@ class RunObserver:
         self._samples = samples
         self._ask_to_stop = ask_to_stop
 
+    def restored(self) -> None:
+        """The curriculum was put back as a checkpoint has it: a stall that ended the run ends it again."""
+        self._stop_if_stalled()
+
     def rollouts(self, step: int, rollouts: list[Rollout], results: list[GroupResult]) -> None:
         """A generation batch for ``step`` was judged: this rank's completions, and all ranks' groups."""
         rows = gather_on_main([rollout.to_row() for rollout in rollouts])
@@ -100,5 +104,8 @@ class RunObserver:
             self._events.decision(decision)
         for alarm in self._curriculum.take_alarms():
             self._events.alarm(alarm)
+        self._stop_if_stalled()
+
+    def _stop_if_stalled(self) -> None:
         if self._curriculum.stop_reason is not None:
             self._ask_to_stop(self._curriculum.stop_reason)

@@ -180,6 +180,7 @@ def connect(
     trainer.add_callback(PreemptionCallback(stop))
     if run.journal is not None:
         trainer.add_callback(JournalCallback(run.journal))
+        trainer.flush_record = run.journal.flush
     if arguments.save_every_minutes is not None:
         trainer.add_callback(TimedSaveCallback(60 * arguments.save_every_minutes))
 

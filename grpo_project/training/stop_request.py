@@ -71,11 +71,11 @@ class StopRequest:
     @contextmanager
     def saving(self) -> Iterator[None]:
         """While a checkpoint is written, the end of the grace period does not end the process."""
-        self._saving = True
+        before, self._saving = self._saving, True  # one save waits for the end of the one before
         try:
             yield
         finally:
-            self._saving = False
+            self._saving = before
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():

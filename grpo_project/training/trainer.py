@@ -13,7 +13,7 @@ Letters: B completions of this rank in a generation batch, W ranks, G completion
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,13 +22,14 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 
 from grpo_project.curriculum import GroupResult
-from grpo_project.generation import generation_batch
+from grpo_project.generation import generation_batch as batches
 from grpo_project.generation.generation_batch import Batch
 from grpo_project.generation.padding_free import PaddingFreeBatches
 from grpo_project.generation.uniforms import completion_key
 from grpo_project.problems.problem import Problem
 from grpo_project.rewards.choice import RewardFunction
 from grpo_project.rewards.judging import text_of
+from grpo_project.training import checkpoints
 from grpo_project.training.atomic_save import AtomicSave
 from grpo_project.training.interruptible import Interruptible, StopNow
 from grpo_project.training.phases import Phases
@@ -58,6 +59,9 @@ class ProblemSource(Protocol):
 
 class Observer(Protocol):
     """Told on every rank what became of each generation batch, for the optimizer step that trains on it first."""
+
+    def restored(self) -> None:
+        """A resume has put the problem source and the other parts back, before anything is generated."""
 
     def rollouts(self, step: int, rollouts: list[Rollout], results: list[GroupResult]) -> None:
         """This rank's B completions, and what became of all ranks' W*B/G groups."""
@@ -137,6 +141,11 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Not TRL's draft with each checkpoint (trl/trainer/grpo_trainer.py:3389): ours is written at the end."""
 
+    def load_components(self, state: dict[str, Any]) -> None:
+        super().load_components(state)
+        if self.observer is not None:
+            self.observer.restored()
+
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
@@ -157,6 +166,26 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], Any]:
         with self.phases.timed("generation"):
             return super()._generate_single_turn(*args, **kwargs)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's (grpo_trainer.py:1522), but for the shuffle: TRL's draws from each rank's own random state, so that
+        another number of ranks trains other rows in each of the steps that one generation serves.
+        """
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        per_generation, accumulation = self.args.steps_per_generation, self.args.gradient_accumulation_steps
+        if self._step % (per_generation * self.num_iterations) == 0 or self._buffered_inputs is None:
+            place = self._places.get(self.state.global_step, 0)  # a step may generate several times
+            batch = self._generate_and_score_completions(generation_batch)
+            count = len(batch["advantages"])
+            # Where steps straddle generations, each micro-batch is what a step is elsewhere.
+            steps = per_generation // (accumulation if per_generation % accumulation == 0 else 1)
+            key = completion_key("order", self.args.seed, self.state.global_step, place, 0)
+            rows = batches.shuffled_rows(key, count * self.accelerator.process_index, count, steps)
+            size = count // per_generation
+            parts = [step[i : i + size] for step in rows for i in range(0, len(step), size)]
+            self._buffered_inputs = batches.split(batch, parts)
+        return self._buffered_inputs[self._step % per_generation]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
         logged = {name: len(values) for name, values in self._metrics["train"].items()}
@@ -228,8 +257,8 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
             live = [place for place in range(wanted) if place not in still_idle]
             filled, idle = idle[: len(live)], idle[len(live) :]
             if filled:
-                chosen = generation_batch.take(others, self._rows_of(live[: len(filled)]))
-                batch = generation_batch.put(batch, self._rows_of(filled), chosen, self._tokenizer.pad_token_id)
+                chosen = batches.take(others, self._rows_of(live[: len(filled)]))
+                batch = batches.put(batch, self._rows_of(filled), chosen, self._tokenizer.pad_token_id)
         batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
         missing, total = sum(gather_object([len(idle)])), len(batch["advantages"]) // self.num_generations * ranks
         if self.observer is not None:
@@ -275,15 +304,25 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         super().log(logs, start_time)
         del self.state.log_history[:-KEPT_ROWS]  # it is part of each checkpoint; all rows are in the journal
 
-    def on_saved(self, checkpoint: Path, deleted: list[Path], seconds: float) -> None:
-        names = [path.name for path in deleted]
-        self.on_checkpoint("checkpoint", step=self.state.global_step, deleted=names, seconds=round(seconds, 3))
+    def on_saved(self, checkpoint: Path, seconds: float) -> None:
+        self.on_checkpoint("checkpoint", step=self.state.global_step, seconds=round(seconds, 3))
+
+    def on_flush_failed(self, checkpoint: Path, reason: str) -> None:
+        super().on_flush_failed(checkpoint, reason)
+        self.on_checkpoint("checkpoint_failed", step=checkpoints.step_of(checkpoint), reason=reason)
 
     def on_save_failed(self, reason: str) -> None:
         super().on_save_failed(reason)
         self.on_checkpoint("checkpoint_failed", step=self.state.global_step, reason=reason)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        saving = self.stop_request.saving() if self.stop_request else nullcontext()
-        with saving, self.phases.timed("save"):
+        with self._saving(), self.phases.timed("save"):
             super()._save_checkpoint(model, trial)
+
+    def settle(self) -> None:
+        with self._saving():
+            super().settle()
+
+    def _saving(self) -> AbstractContextManager[None]:
+        """The end of the grace period waits for what is done within."""
+        return self.stop_request.saving() if self.stop_request else nullcontext()

@@ -97,6 +97,13 @@ HOOKS = (
         "transformers/trainer.py:3355",
         "stage, describe, rename, rotate",
     ),
+    Hook(
+        TRAINER,
+        "_save_optimizer_and_scheduler",
+        ("output_dir",),
+        "transformers/trainer.py:3513",
+        "hashes both as they are written",
+    ),
     # Prompts that are drawn when they are needed, and completions that are judged as they end (training/trainer.py).
     Hook(
         GRPO,
@@ -104,6 +111,13 @@ HOOKS = (
         ("inputs",),
         "trl/trainer/grpo_trainer.py:2324",
         "draws problems in place of the loader's rows, redraws groups without variance",
+    ),
+    Hook(
+        GRPO,
+        "_prepare_inputs",
+        ("generation_batch",),
+        "trl/trainer/grpo_trainer.py:1522",
+        "shares the rows of a generation out to its steps, alike for any number of ranks",
     ),
     Hook(
         GRPO,

@@ -6,7 +6,8 @@ Each run is the real command in a process of its own. The processes are forked f
 libraries: a start costs a second instead of six, so that a hundred kills fit into minutes.
 
 A run is ended in three ways in turn: by SIGKILL, by SIGTERM and by ``--max_runtime`` (the latter two save within the
-step). The moments: any time, inside saves, at journal rows, inside evaluations, after the last checkpoint.
+step). The moments: any time, inside saves, at journal rows, inside evaluations, after the last checkpoint. Of two
+processes one is killed, and the other gets what torchrun gives it then: SIGTERM, and SIGKILL if it stays.
 """
 
 from __future__ import annotations
@@ -17,20 +18,22 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # forked children must find no thread pool
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from chaos_configurations import CONFIGURATIONS, flags_of
+from chaos_configurations import CONFIGURATIONS, ELASTIC, ENDS_STALLED, PROCESSES, flags_of
 from run_differences import differences
 
 import grpo_project.training.run  # noqa: F401  what a start would load
@@ -62,18 +65,25 @@ class Alone:
 
     last_step: int
     seconds: float
+    code: int
+    """How it ended: 0, or 1 where a stall ends it."""
 
 
 @dataclass
 class Start:
-    """A process that trains."""
+    """A process that trains, or several."""
 
-    pid: int
+    pids: list[int]
     output_dir: Path
     log: Path
     log_start: int
     """Bytes of the log that earlier starts wrote."""
     alone: Alone
+
+    @property
+    def pid(self) -> int:
+        """The main process: rank 0."""
+        return self.pids[0]
 
     def said(self) -> str:
         with self.log.open("rb") as file:
@@ -102,42 +112,85 @@ def fork(argv: list[str], log: Path, first: Callable[[], None] | None = None) ->
         os._exit(code)
 
 
-def left_alone(flags: list[str], folder: Path) -> Alone:
+def fork_ranks(argv: list[str], log: Path, processes: int) -> list[int]:
+    """Fork ``processes`` ranks of one run, with the environment that torchrun would give them."""
+    if processes == 1:
+        return [fork(argv, log)]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        common = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    return [fork(argv, log, lambda rank=rank: os.environ.update(rank)) for rank in ranks]
+
+
+def left_alone(flags: list[str], folder: Path, processes: int = 1, code: int = 0) -> Alone:
     """Train in ``folder/alone`` without an interruption."""
     log, began = folder / "alone.log", time.monotonic()
-    _, status = os.waitpid(fork([*flags, "--output_dir", str(folder / "alone")], log), 0)
-    if status != 0:
-        raise AssertionError(f"the uninterrupted run ended with {status}: {log.read_text()[-2000:]}")
-    return Alone(step_of(list_checkpoints(folder / "alone")[-1]), time.monotonic() - began)
+    pids = fork_ranks([*flags, "--output_dir", str(folder / "alone")], log, processes)
+    ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    if set(ended) != {code}:
+        raise AssertionError(f"the uninterrupted run ended with {ended}: {log.read_text()[-2000:]}")
+    return Alone(step_of(list_checkpoints(folder / "alone")[-1]), time.monotonic() - began, code)
 
 
-def run_under_fire(argv: list[str], output_dir: Path, log: Path, ends: int, rng: random.Random, alone: Alone) -> Report:
-    """Start, end, start again, until it was ended so many times; then let it finish."""
+def run_under_fire(
+    argv: list[str],
+    output_dir: Path,
+    log: Path,
+    ends: int,
+    rng: random.Random,
+    alone: Alone,
+    processes: Sequence[int] = (1,),
+) -> Report:
+    """Start, end, start again, until it was ended so many times; then let it finish.
+
+    ``processes``: how many ranks each start has, in turn; the first and the last have as many.
+    """
     report = Report()
     ways = rng.sample(WAYS, len(WAYS))
+    worlds = cycle([*processes[1:], processes[0]])
     while True:
         log_start = log.stat().st_size if log.exists() else 0
         last, way = report.ends == ends, ways[report.ends % len(ways)]
         seconds = rng.uniform(0.1, 0.9) * alone.seconds
         deadline = ["--max_runtime", f"{seconds:.2f}"] if way == "max_runtime" and not last else []
-        start = Start(fork([*argv, *deadline], log), output_dir, log, log_start, alone)
+        begun = bool(list_checkpoints(output_dir))  # until then the number of ranks decides on the batch
+        ranks = processes[0] if last or not begun else next(worlds)
+        start = Start(fork_ranks([*argv, *deadline], log, ranks), output_dir, log, log_start, alone)
         report.starts += 1
         moment = at_its_end if last or deadline else rng.choice(MOMENTS)
         name = "at a deadline" if deadline else moment.__name__.replace("_", " ")
         if moment(start, rng):
-            os.kill(start.pid, signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
-        _, status = os.waitpid(start.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if code not in EXPECTED_ENDS or (last and code != 0):
+            strike(start, way, rng)
+        code = os.waitstatus_to_exitcode(os.waitpid(start.pid, 0)[1])
+        for pid in start.pids[1:]:
+            os.waitpid(pid, 0)
+        orphaned = code == 70 and ranks > 1 and way == "SIGKILL"  # its peer is gone, which it says
+        if (code not in (*EXPECTED_ENDS, alone.code) and not orphaned) or (last and code != alone.code):
             raise AssertionError(f"start {report.starts} ended with {code}: {log.read_text()[-3000:]}")
         if last:
             return report
-        if code != 0:
+        if code != alone.code:
             report.ways[way] += 1
             report.moments["inside an evaluation" if in_mid_evaluation(start) else name] += 1
         else:
             # It finished before the moment came. To be killed again it needs something to do: begin anew.
             shutil.rmtree(output_dir)
+
+
+def strike(start: Start, way: str, rng: random.Random) -> None:
+    """End a start: every rank by SIGTERM, or one by SIGKILL; its peers then as torchrun ends them."""
+    if way == "SIGTERM":
+        for pid in start.pids:
+            os.kill(pid, signal.SIGTERM)
+        return
+    victim = rng.choice(start.pids)
+    os.kill(victim, signal.SIGKILL)
+    for pid in start.pids:
+        if pid != victim:
+            time.sleep(rng.uniform(0, 0.3))
+            os.kill(pid, signal.SIGTERM)
+            if alive_after(pid, rng.uniform(0.1, 3.0)):
+                os.kill(pid, signal.SIGKILL)
 
 
 def in_mid_evaluation(start: Start) -> bool:
@@ -214,11 +267,12 @@ def alive_after(pid: int, seconds: float) -> bool:
         time.sleep(min(left, 0.02))
 
 
-def compare(flags: list[str], folder: Path, alone: Alone, ends: int, rng: random.Random) -> Report:
+def compare(name: str, flags: list[str], folder: Path, alone: Alone, ends: int, rng: random.Random) -> Report:
     """Run under fire in ``folder/fire``; raise ``AssertionError`` if what comes out is not what ``left_alone`` left."""
     argv = [*flags, "--output_dir", str(folder / "fire")]
-    report = run_under_fire(argv, folder / "fire", folder / "fire.log", ends, rng, alone)
-    found = differences(folder / "alone", folder / "fire")
+    processes = PROCESSES.get(name, (1,))
+    report = run_under_fire(argv, folder / "fire", folder / "fire.log", ends, rng, alone, processes)
+    found = differences(folder / "alone", folder / "fire", up_to_rounding=name in ELASTIC)
     assert not found, f"{len(found)} differences: {found[:10]}"
     return report
 
@@ -242,8 +296,9 @@ def cli() -> int:
         with tempfile.TemporaryDirectory() as folder:
             flags = flags_of(name, Path(folder))
             try:
-                alone = left_alone(flags, Path(folder))
-                report = compare(flags, Path(folder), alone, each, random.Random(f"{name}-{arguments.seed}"))
+                code = 1 if name in ENDS_STALLED else 0
+                alone = left_alone(flags, Path(folder), PROCESSES.get(name, (1,))[0], code)
+                report = compare(name, flags, Path(folder), alone, each, random.Random(f"{name}-{arguments.seed}"))
             except AssertionError as error:
                 different += 1
                 print(f"{name:30} DIFFERENT: {error}", flush=True)

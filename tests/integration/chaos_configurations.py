@@ -29,6 +29,7 @@ EPOCHS = [
     *("--save_strategy", "epoch", "--metric_for_best_model", "eval_avg_test_pass_rate"),
 ]
 STALLED = ["--curriculum_config", "HARD_CURRICULUM", "--eval_every_n_steps", "1"]
+HALVED = ["--per_device_train_batch_size", "4"]
 UNLABELLED = ["--dataset_path", "UNLABELLED_PROBLEMS"]
 
 CONFIGURATIONS: dict[str, list[str]] = {
@@ -60,11 +61,25 @@ CONFIGURATIONS: dict[str, list[str]] = {
     "stage changes": ["--curriculum_config", "EAGER_CURRICULUM"],
     "stall, relax": [*STALLED, "--on_stall", "relax"],
     "stall, advance": [*STALLED, "--on_stall", "advance"],
+    "stall, stop": [*STALLED, "--on_stall", "stop"],
     "unlabelled problems": UNLABELLED,
     "no curriculum": ["--enable_curriculum", "false"],
     "TRL's own batches": ["--ragged_batches", "false"],
     "no evaluation": ["--eval_every_n_steps", "0"],
+    "two processes": [*HALVED, "--steps_per_generation", "2", "--max_resample", "1"],
+    "two processes, dropout": [*HALVED, *TWICE, "--beta", "0.1", "--model_name", "MODEL_WITH_DROPOUT"],
+    "one, two, one processes": ["--steps_per_generation", "2", "--optim", "sgd", "--learning_rate", "0.1"],
 }
+PROCESSES = {
+    "two processes": (2,),
+    "two processes, dropout": (2,),
+    "one, two, one processes": (1, 2),
+}
+"""How many processes the starts of a configuration have, in turn, where it is not one."""
+ELASTIC = {name for name, processes in PROCESSES.items() if len(processes) > 1}
+"""Compared up to rounding: sums over another number of processes round otherwise."""
+ENDS_STALLED = {"stall, stop"}
+"""Configurations that a stall ends, with exit code 1 and no final model."""
 STAGES = ("foundation", "elementary", "intermediate", "advanced", "expert")
 
 

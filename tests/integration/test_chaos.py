@@ -20,7 +20,7 @@ def harness(name: str, *arguments: str, timeout_s: float) -> str:
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("name", ["stage changes", "mid-buffer checkpoint"])
+@pytest.mark.parametrize("name", ["stage changes", "mid-buffer checkpoint", "stall, stop"])
 def test_killed_runs_end_as_the_one_that_was_left_alone(name: str) -> None:
     printed = harness("chaos.py", "--only", name, "--kills", "4", timeout_s=270)
     assert "4 ends (2 SIGKILL, 1 SIGTERM, 1 max_runtime): model, rows, decisions" in printed

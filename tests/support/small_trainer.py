@@ -45,6 +45,8 @@ class Listener:
         self.judged: list[list[list[Rollout]]] = []
         self.told: list[tuple[int, int, int, int]] = []
 
+    def restored(self) -> None: ...
+
     def rollouts(self, step: int, rollouts: list[Rollout], results: list[GroupResult]) -> None:
         self.judged.append([rollouts[i : i + GROUP] for i in range(0, len(rollouts), GROUP)])
 

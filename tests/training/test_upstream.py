@@ -16,7 +16,7 @@ from grpo_project.training.exact_state import ExactState
 from grpo_project.training.trainer import CodeTrainer
 from grpo_project.training.upstream import ATTRIBUTES, GRPO, HOOKS, RESTORING, TRAINER, check_hooks
 
-PUBLIC = {"__init__", "train", "evaluate", "get_train_dataloader", "create_model_card"}
+PUBLIC = {"__init__", "train", "evaluate", "get_train_dataloader", "create_model_card", "save_model"}
 """Overridden as well, but documented upstream."""
 
 
