@@ -15,11 +15,12 @@ import sys
 from collections.abc import Sequence
 
 from grpo_project import __version__
-from grpo_project.errors import DiskFullError, InfrastructureError, UserError
+from grpo_project.errors import DiskFullError, InfrastructureError, PeerGoneError, UserError
 from grpo_project.locale import from_environment, shown, take_flag, use
 
 EXIT_USER_ERROR = 2
 EXIT_INFRASTRUCTURE = 70  # EX_SOFTWARE
+EXIT_AGAIN = 75  # EX_TEMPFAIL: the same command goes on
 EXIT_INTERRUPTED = 130
 
 # name -> what it does. Each is a module of grpo_project.commands.
@@ -75,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiskFullError as error:
         complain(argv[0], str(error))
         return EXIT_INFRASTRUCTURE
+    except PeerGoneError as error:
+        complain(argv[0], str(error))
+        return EXIT_AGAIN
     except InfrastructureError as error:
         complain(argv[0], f"internal failure: {error}")
         return EXIT_INFRASTRUCTURE

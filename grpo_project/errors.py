@@ -7,6 +7,7 @@ GrpoError
 │   ├── CheckpointError       a checkpoint that is missing, damaged or of another run
 │   └── TrackingError         W&B was asked for and can't be used, or a tracking call that can't be meant
 └── InfrastructureError       ours to fix; loud, and never turned into a reward
+    ├── PeerGoneError         another process of the run died; one line that names it, exit code 75
     ├── SandboxError          the sandbox failed, which says nothing about the code that it should have run
     └── JournalError          the run's own record could not be written or read
         └── DiskFullError     for want of room: exit code 70, one line, and the same command goes on
@@ -45,6 +46,10 @@ class InfrastructureError(GrpoError):
 
 class SandboxError(InfrastructureError):
     """The sandbox failed. This is never a statement about the code that it should have run."""
+
+
+class PeerGoneError(InfrastructureError):
+    """Another process of the run is gone. ``str(error)`` names it; the same command goes on."""
 
 
 class JournalError(InfrastructureError):

@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
 
 WEAK_TESTS = ("ignore", "allow")
 RECIPES = ("auto", "trl")
+ON_HANG = ("warn", "exit")
 ON_STALL = ("warn", "relax", "advance", "stop")
 
 
@@ -119,6 +120,16 @@ class RunArguments:
     preemption_grace_s: float = _arg(
         30.0, "Seconds after a stop signal within which the run saves and exits; after them it exits without saving."
     )
+    stall_after_s: float | None = _arg(
+        None,
+        "Seconds without a token, verdict or step after which the run stands still. Default: 10 times what the phase "
+        "usually takes, at least 300.",
+    )
+    on_hang: str = _arg(
+        "warn",
+        "A run that stands still: say so with all stacks, or also try to save and exit with code 75.",
+        choices=list(ON_HANG),
+    )
     save_every_minutes: float | None = _arg(None, "Save a checkpoint when the last is this old, beside --save_steps.")
     allow_config_change: bool = _arg(False, "Go on although flags changed that change the course of training.")
     overwrite_output_dir: bool = _arg(False, "Remove an earlier run from OUTPUT_DIR and start anew.")
@@ -138,7 +149,7 @@ class RunArguments:
             raise ConfigError(f"--eval_split is {self.eval_split}; it must be from 0 (none) to 0.5")
         if self.eval_temperature is not None and self.eval_temperature < 0:
             raise ConfigError(f"--eval_temperature is {self.eval_temperature}; it must be 0 (greedy) or more")
-        for name in ("preemption_grace_s", "save_every_minutes"):
+        for name in ("preemption_grace_s", "save_every_minutes", "stall_after_s"):
             if (seconds := getattr(self, name)) is not None and seconds <= 0:
                 raise ConfigError(f"--{name} is {seconds:g}; it must be more than 0")
         if self.max_runtime is not None:

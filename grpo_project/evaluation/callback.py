@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,8 @@ class EnhancedInferenceCallback(TrainerCallback):
         self.tokenizer = tokenizer
         self.journal = journal
         self.on_result = on_result
+        self.timed: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+        """Measures a phase by its name, where whoever trains keeps account of time."""
         self.stop_requested = stop_requested
         self.generate = generate
         self.history = EvaluationHistory()
@@ -293,9 +296,10 @@ class EnhancedInferenceCallback(TrainerCallback):
         step = state.global_step
         logger.debug("step %d: evaluating (%s)", step, reason)
         try:
-            result = measure_persistently(
-                self._running, lambda: self._measure(step, args, model), partial(self._warn, state, step)
-            )
+            with self.timed("evaluation"):
+                result = measure_persistently(
+                    self._running, lambda: self._measure(step, args, model), partial(self._warn, state, step)
+                )
         except EvaluationAbandoned:
             self._without_number = self.abandoned = step
             logger.info("step %d: evaluation abandoned to stop in time; the resumed run makes it", step)

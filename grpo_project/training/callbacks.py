@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from grpo_project.record.journal import Journal
+from grpo_project.training.phases import Phases
 from grpo_project.training.stop_request import StopRequest
 
 
@@ -69,6 +71,20 @@ class PreemptionCallback(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
         return control
+
+
+class PhaseCallback(TrainerCallback):
+    """The optimizer's part of a step, which lies between two calls of transformers'."""
+
+    def __init__(self, phases: Phases) -> None:
+        self._phases = phases
+        self._open = ExitStack()
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._open.enter_context(self._phases.timed("optimizer"))
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._open.close()
 
 
 class TimedSaveCallback(TrainerCallback):

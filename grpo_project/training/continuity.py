@@ -33,6 +33,8 @@ HARMLESS = (
     ),
     *(
         "preemption_grace_s",
+        "stall_after_s",
+        "on_hang",
         "allow_config_change",
         "allow_data_change",
         "recipe",

@@ -56,9 +56,21 @@ class Interruptible(ExactState):
         return self._before_step is not None and self.stop_request is not None and self.stop_request.pending
 
     def check_stop(self) -> None:
-        """Raise ``StopNow`` if a stop is wanted of this rank and this moment allows it."""
+        """Raise ``StopNow`` if a stop is wanted of this rank and this moment allows it. Called as work is done."""
+        self.on_progress()
         if self.stop_wanted:
             raise StopNow
+
+    def on_progress(self) -> None:
+        """A forward pass begins, or a verdict is there."""
+
+    def leave_hang(self) -> None:
+        """Called by a signal while training stands still: raise ``StopNow`` where the step can be gone back to.
+
+        Not amid a save, which might be interrupted half-way, and not of one rank among several.
+        """
+        if self.args.world_size == 1 and self.stop_request is not None and not self.stop_request.is_saving:
+            self.check_stop()
 
     def agree_on_stop(self) -> None:
         """Raise ``StopNow`` on every rank if any of them wants to stop. All of them have to call it."""
@@ -72,7 +84,7 @@ class Interruptible(ExactState):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         # Each token is a forward pass. Several ranks can't leave alone from the midst of one.
         alone = self.args.world_size == 1
-        hook = self.model.register_forward_pre_hook(lambda *_: self.check_stop() if alone else None)
+        hook = self.model.register_forward_pre_hook(lambda *_: self.check_stop() if alone else self.on_progress())
         self.interrupted = False
         try:
             output = super().train(*args, **kwargs)

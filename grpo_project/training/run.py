@@ -27,17 +27,20 @@ from grpo_project.errors import ConfigError
 from grpo_project.evaluation.callback import EnhancedInferenceCallback
 from grpo_project.evaluation.result import EvaluationResult
 from grpo_project.problems.prompt import prompt_for
+from grpo_project.run_arguments import RunArguments
 from grpo_project.tracking.sinks import SINKS
 from grpo_project.training import checkpoints
-from grpo_project.training.callbacks import JournalCallback, PreemptionCallback, TimedSaveCallback
+from grpo_project.training.callbacks import JournalCallback, PhaseCallback, PreemptionCallback, TimedSaveCallback
 from grpo_project.training.model_card import write_model_card
 from grpo_project.training.observer import EventWriter, RunObserver
 from grpo_project.training.open_run import OpenRun, Outcome, open_run
+from grpo_project.training.peers import Peers, group_store
 from grpo_project.training.plan import RunPlan
 from grpo_project.training.progress import ProgressCallback
 from grpo_project.training.publish import publish
 from grpo_project.training.stop_request import StopRequest
 from grpo_project.training.trainer import CodeTrainer
+from grpo_project.training.watchdog import Watchdog
 from grpo_project.verifier import Job, Verdict, Verifier
 from grpo_project.verifier.readiness import require_judgeable
 
@@ -58,9 +61,10 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
             trainer, evaluation = build_trainer(plan, load_tokenizer(plan), verifier, stop)
         PartialState().wait_for_everyone()  # every rank has its plan and its trainer; now the run directory may change
         with open_run(plan, verifier.isolation, main_process) as run:
-            connect(trainer, evaluation, run, plan, stop, progress)
+            events = connect(trainer, evaluation, run, plan, stop, progress)
             try:
-                trainer.train(resume_from_checkpoint=str(plan.resume_from) if plan.resume_from else None)
+                with watching(trainer, arguments, stop, events), together():
+                    trainer.train(resume_from_checkpoint=str(plan.resume_from) if plan.resume_from else None)
             finally:
                 progress.stop()  # a live bar would leave a terminal without a cursor
             step = trainer.state.global_step
@@ -162,7 +166,7 @@ def connect(
     plan: RunPlan,
     stop: StopRequest,
     progress: ProgressCallback,
-) -> None:
+) -> EventWriter:
     """Tie the trainer to the open run: what happens is written down, shown, and made known to the curriculum."""
     arguments = plan.configuration.run
     events = EventWriter(run.journal, progress.say)
@@ -176,6 +180,8 @@ def connect(
     evaluation.journal, evaluation.on_result = run.journal, on_evaluation
     trainer.observer, trainer.on_checkpoint = observer, events.event
     trainer.components["divergence"] = observer.divergence
+    evaluation.timed = trainer.phases.timed
+    trainer.add_callback(PhaseCallback(trainer.phases))
     trainer.add_callback(progress)
     trainer.add_callback(PreemptionCallback(stop))
     if run.journal is not None:
@@ -183,6 +189,25 @@ def connect(
         trainer.flush_record = run.journal.flush
     if arguments.save_every_minutes is not None:
         trainer.add_callback(TimedSaveCallback(60 * arguments.save_every_minutes))
+    return events
+
+
+def watching(trainer: CodeTrainer, arguments: RunArguments, stop: StopRequest, events: EventWriter) -> Watchdog:
+    """What notices that training stands still."""
+    return Watchdog(
+        trainer.phases,
+        stop,
+        stall_after_s=arguments.stall_after_s,
+        exit_on_hang=arguments.on_hang == "exit",
+        tell=events.event,
+        interrupt=trainer.leave_hang,
+    )
+
+
+def together() -> Peers:
+    """What notices that another process of this run is gone."""
+    state = PartialState()
+    return Peers(state.process_index, state.num_processes, group_store() if state.num_processes > 1 else None)
 
 
 def report_computation(trainer: CodeTrainer, events: EventWriter) -> None:

@@ -38,13 +38,18 @@ class StopRequest:
         self.deadline = None if max_runtime_s is None else time.monotonic() + max_runtime_s
         self.signal: signal.Signals | None = None
         self._asked: str | None = None
+        self._goes_on = False
         self._saving = False
         self._former: dict[signal.Signals, Any] = {}
         self._timer: threading.Timer | None = None
 
-    def ask(self, reason: str) -> None:
-        """Stop because the program itself finds no sense in going on; the first reason counts."""
-        self._asked = self._asked or reason
+    def ask(self, reason: str, *, goes_on: bool = False) -> None:
+        """Stop because the program itself finds no sense in going on; the first reason counts.
+
+        ``goes_on``: the same command would go on from there, so that a queue may start it again.
+        """
+        if self._asked is None:
+            self._asked, self._goes_on = reason, goes_on
 
     @property
     def pending(self) -> bool:
@@ -64,9 +69,14 @@ class StopRequest:
     @property
     def exit_code(self) -> int:
         """130 for Ctrl-C, 75 where the same command goes on, 1 where it would only stop again."""
-        if self.signal is None and self._asked is not None:
+        if self.signal is None and self._asked is not None and not self._goes_on:
             return 1
         return 128 + signal.SIGINT if self.signal is signal.SIGINT else EXIT_STOPPED
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._saving
 
     @contextmanager
     def saving(self) -> Iterator[None]:

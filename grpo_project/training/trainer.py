@@ -159,6 +159,9 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
         self.agree_on_stop()
         return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
 
+    def on_progress(self) -> None:
+        self.phases.moved()
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.phases.timed("loss"):
             return super().training_step(*args, **kwargs)

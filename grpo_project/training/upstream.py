@@ -183,6 +183,14 @@ HOOKS = (
         "trl/distributed.py",
         "gathers FSDP 1's weights",
     ),
+    # Which process is gone (training/peers.py).
+    Hook(
+        "torch.distributed.distributed_c10d",
+        "_get_default_store",
+        (),
+        "torch/distributed/distributed_c10d.py",
+        "heartbeats of all processes, in the store that they met in",
+    ),
     Hook(
         "accelerate.utils.memory",
         "should_reduce_batch_size",
