@@ -131,9 +131,9 @@ class AtomicSave(ExactState):
             self._hashes.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
         reissue_pt_warnings(caught)
 
-    def save_state(self, state: dict[str, Any], file: Path) -> None:
+    def write_state(self, state: dict[str, Any], file: Path) -> None:
         if self._hashes is None:
-            super().save_state(state, file)
+            super().write_state(state, file)
         else:
             self._hashes.save(state, file)
 

@@ -145,9 +145,9 @@ class ExactState(GRPOTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        self.save_state(self.exact_state(), Path(self._exact_state_file(output_dir, self.args.process_index)))
+        self.write_state(self.exact_state(), Path(self._exact_state_file(output_dir, self.args.process_index)))
 
-    def save_state(self, state: dict[str, Any], file: Path) -> None:
+    def write_state(self, state: dict[str, Any], file: Path) -> None:
         """Write one of a checkpoint's files."""
         torch.save(state, file)
 
