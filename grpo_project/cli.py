@@ -29,6 +29,7 @@ COMMANDS = {
     "resume": "go on with a run: its folder is all that is needed",
     "evaluate": "pass rates of one or two models on held-out problems, without training",
     "samples": "show training completions and evaluations: code, failing tests, changes between steps",
+    "serve": "judge completions over HTTP, for trainers in any language",
     "verify": "run a problem file's reference solutions, or given completions, through the sandbox",
     "difficulty": "estimate each problem's difficulty for a model by sampling, and write complexity and level",
     "doctor": "check this machine: versions, accelerator, sandbox, W&B, disk",

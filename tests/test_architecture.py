@@ -53,12 +53,14 @@ ROOMS = (
     ("problems", "config"),
     ("verifier",),
     ("rewards",),
+    ("serving",),
     ("curriculum", "generation", "record"),
     ("tracking",),
     ("evaluation",),
     ("training", "reports"),
     ("core", "callbacks", "commands"),
     ("library",),
+    ("adapters",),
     ("cli",),
 )
 """One floor each, from the ground up. A room imports from floors below its own and from itself, nothing else."""
