@@ -1,7 +1,7 @@
 """The HTTP service: completions in, verdicts out, over a bounded queue.
 
 A request is answered with all its verdicts or with an error: nothing is answered in part, and a failure of our own side
-is a status of 500 or above, never a verdict that failed. A client may send a request again: the same program against the
+is a status of 500 or above, never a verdict that failed. A client may ask again: the same program against the
 same tests has the same verdict.
 """
 
