@@ -3,12 +3,14 @@ and the Chinese pages are in step with the English ones."""
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import trl
 
 from grpo_project.record import evaluations, samples
@@ -19,6 +21,7 @@ PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 EVERY_PAGE = [*DOCS.glob("*.md"), *DOCS.glob("zh/*.md"), ROOT / "README.md", ROOT / "README.zh-CN.md"]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import cli_reference  # noqa: E402
 import messages  # noqa: E402
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
@@ -110,6 +113,20 @@ def test_symptoms_are_texts_that_are_printed() -> None:
         began = as_pattern(symptom, r"\.\.\.")
         printed = any(p.fullmatch(symptom) for p in patterns) or any(began.match(text) for text in templates)
         assert printed, symptom
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse words its help in another way in each version")
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="some defaults hang on the accelerator")
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_command_line_is_described_as_it_is(language: str) -> None:
+    assert cli_reference.PAGES[language].read_text(encoding="utf-8") == cli_pages()[language], (
+        "run `python tools/cli_reference.py`"
+    )
+
+
+@functools.cache
+def cli_pages() -> dict[str, str]:
+    return cli_reference.pages()
 
 
 @pytest.mark.slow  # half a minute: nine commands, of which four load torch

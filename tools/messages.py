@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from grpo_project.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "grpo_project"
 CATALOGUES = PACKAGE / "locale"
@@ -138,6 +140,8 @@ def templates() -> dict[str, str]:
             found.setdefault(text, place)
     for text, place in MORE.items():
         found.setdefault(text, place)
+    for text in COMMANDS.values():
+        found.setdefault(text, "cli.py")
     for text in LABELS:
         found.setdefault(text, "reports/status.py")
     return found
