@@ -8,8 +8,10 @@ import threading
 
 import pytest
 
+from grpo_project.errors import ConfigError
 from grpo_project.problems.problem import CallTest, Problem, StdioTest
 from grpo_project.verifier import Job, Verifier
+from grpo_project.verifier.cage.isolation import LEVELS
 
 DOUBLES = Problem("double", "Double x.", tuple(CallTest((x,), 2 * x) for x in (1, 2, 3, 4)), entry_point="f")
 # Remembers the largest argument so far: right only while arguments rise, so its verdict hangs on the second order.
@@ -54,19 +56,49 @@ def test_chance_is_the_same_each_time(name):
     assert outcomes(b"one", CHANCE[name], COIN, 1) == first
 
 
-def test_the_order_of_a_set_of_objects_is_the_same_each_time():
-    """They hash by their addresses: zygotes have the same layout of memory each, where the machine allows it."""
-    program = (
-        "class C:\n    def __init__(self, n): self.n = n\ndef f(x): return [c.n for c in {C(n) for n in range(9)}]"
-    )
-    problem = Problem("order", "", (CallTest((1,), 0),), entry_point="f")
+ADDRESSES = """
+class C:
+    def __init__(self, n): self.n = n
+class S:
+    __slots__ = ("n",)
+    def __init__(self, n): self.n = n
+def make(n):
+    def g(): return n
+    return g
+def f(x):
+    objects = {object(): n for n in range(30)}
+    return ([c.n for c in {C(n) for n in range(40)}], [s.n for s in {S(n) for n in range(40)}],
+        [g() for g in {make(n) for n in range(40)}], [objects[o] for o in set(objects)],
+        [t.n for t in {type("T", (), {"n": n}) for n in range(20)}])
+"""
+DISTURBING = (
+    "def f(x):\n    while True: pass",
+    "import os\ndef f(x): os._exit(3)",
+    "import json, decimal, unittest\ndef f(x): return 1 / 0",
+    "import threading\ndef f(x):\n    t = threading.Thread(target=print)\n    t.start()\n    t.join()",
+)
+
+
+def test_sets_of_objects_have_one_order_whatever_was_judged_before_and_at_each_level():
+    """They hash by their addresses, which hang on all that their zygote has ever made (``cage.heap``)."""
     libc = ctypes.CDLL(None)
     if libc.personality(0x40000 | libc.personality(0xFFFFFFFF)) < 0:
         pytest.skip("the layout of memory can't be chosen here")
     libc.personality(libc.personality(0xFFFFFFFF) & ~0x40000)
-    first = outcomes(b"one", program, problem, 3)
-    assert len(first) == 1
-    assert outcomes(b"one", program, problem, 1) == first
+    orders = set()
+    for level in LEVELS:
+        problem = Problem("order", "", (CallTest((1,), 0),), entry_point="f", time_limit_s=0.2)
+        folded = ADDRESSES + "\ng = f\ndef f(x): return hash(str(g(x)))\n"
+        with Verifier(workers=1, cache=False, isolation=level, secret=b"one") as verifier:
+            try:
+                verifier.verify(Job(problem, "def f(x): return x"))
+            except ConfigError:
+                continue  # not to be had here
+            for other in (*DISTURBING, *DISTURBING):
+                verifier.verify(Job(problem, other))
+                orders.add(verifier.verify(Job(problem, folded)).tests[0].got)
+    assert len(orders) == 1
+    assert int(next(iter(orders)))  # it is an order, no error
 
 
 def test_programs_with_standard_input_draw_the_same_each_time():
@@ -75,6 +107,7 @@ def test_programs_with_standard_input_draw_the_same_each_time():
 
 
 KEY = """
+from grpo_project.errors import ConfigError
 from grpo_project.problems.problem import CallTest, Problem
 from grpo_project.verifier.languages import spec_of
 text = "ab" * 3

@@ -27,7 +27,7 @@ from _sitebuiltins import Quitter
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from grpo_project.verifier.cage import objects, values, wire
+from grpo_project.verifier.cage import heap, objects, values, wire
 from grpo_project.verifier.cage.purity import is_pure
 from grpo_project.verifier.cage.wire import LINK
 
@@ -61,6 +61,7 @@ def run() -> NoReturn:
         wire.write(LINK, b"hello")  # carries this process's credentials, before any foreign line has run
         order = marshal.loads(wire.read(LINK) or b"")
         _seed_randomness(order["seed"], order["program"])
+        heap.close()
         if order["mode"] == "program":
             os._exit(_run_program(order["program"]))
         _serve_calls(order)

@@ -59,6 +59,7 @@ def enter(level: str, profile: Profile, scratch: str | None, ask_parent: Callabl
     _remember_scratch()
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no ptrace and no /proc/PID/mem for processes of the same user
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    seccomp.child_filter_of_any()  # once, for all children
     if level != RLIMITS:
         seccomp.install(seccomp.zygote_filter(programs=bool(profile.programs)))
 

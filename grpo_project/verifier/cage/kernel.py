@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_ZERO = ctypes.c_ulong(0)
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -68,13 +69,13 @@ def pivot_root(new: str, old: str) -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    zero = ctypes.c_ulong(0)
-    _checked(f"prctl {option}", _libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero))
+    _checked(f"prctl {option}", _libc.prctl(option, ctypes.c_ulong(value), *[_ZERO] * 3))
 
 
 def set_name(name: str) -> None:
     """The process's name in ``ps`` and ``top``."""
-    prctl(PR_SET_NAME, ctypes.cast(ctypes.create_string_buffer(name.encode()[:15]), ctypes.c_void_p).value or 0)
+    # Not through ``ctypes.create_string_buffer``, which makes a type for each length: in every child, that is.
+    _checked("prctl", _libc.prctl(PR_SET_NAME, name.encode()[:15], *[_ZERO] * 3))
 
 
 def fix_addresses() -> None:

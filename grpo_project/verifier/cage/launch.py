@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
-from grpo_project.verifier.cage import machine, namespaces
+from grpo_project.verifier.cage import heap, machine, namespaces
 from grpo_project.verifier.cage.isolation import NAMESPACES
 from grpo_project.verifier.cage.profile import PYTHON, Profile
 from grpo_project.verifier.cage.wire import MAPPED
@@ -115,7 +115,7 @@ class LocalLauncher:
         with theirs:
             process = subprocess.Popen(
                 command("cage.zygote", theirs.fileno()),
-                env=environment(),
+                env=environment() | heap.TUNABLES,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import struct
+import sys
 from collections.abc import Callable
 
 from grpo_project.verifier.cage import kernel
@@ -54,6 +56,7 @@ _PROCESSES = ("fork", "vfork", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", 
 _NAMES, _LINKS = ("mkdir", "mkdirat", "symlink", "symlinkat"), ("link", "linkat")
 _FLAGS_OF = {"open": 1, "openat": 2}
 """Which argument has the flags."""
+_ANY_PID = 0x7E57C0DE  # above every process id, and nothing else in a filter
 _O_ACCMODE, _O_CREAT, _O_TRUNC, _O_TMPFILE = 0o3, 0o100, 0o1000, 0o20000000
 # What the owner of a file may do to it whatever Landlock says: it guards contents and names, not modes and times, and
 # truncation only from its third version on.
@@ -82,6 +85,7 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
+@functools.cache
 def numbers() -> dict[str, int]:
     """System call numbers by name on this machine. Raises ``OSError`` for an unknown architecture."""
     if kernel.MACHINE not in _AUDIT_ARCH:
@@ -160,9 +164,15 @@ def child_filter(pid: int) -> bytes:
     Threads but no processes, signals to itself only, no change to a file's mode, times or length by its name. A
     supervisor is asked about each new thread and each new name in the file system.
     """
+    return child_filter_of_any().replace(_ANY_PID.to_bytes(4, sys.byteorder), pid.to_bytes(4, sys.byteorder))
+
+
+@functools.cache
+def child_filter_of_any() -> bytes:
+    """The same for no process id in particular. Made once, in the zygote: a child only puts its own into it."""
     number = numbers()
     ask = (_RETURN, 0, 0, _NOTIFY)
-    program = _alone(pid, ask)
+    program = _alone(_ANY_PID, ask)
     for name, argument in _FLAGS_OF.items():
         if name in number:
             program += _when(number[name], _flags(argument, ask))
@@ -223,8 +233,7 @@ def install(program: bytes, *, supervised: bool = False) -> int:
 
     ``supervised``: returns the descriptor on which a supervisor is asked.
     """
-    buffer = ctypes.create_string_buffer(program, len(program))
-    header = _Program(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    header = _Program(len(program) // 8, ctypes.cast(ctypes.c_char_p(program), ctypes.c_void_p))
     flags = _NEW_LISTENER if supervised else 0
     return kernel.syscall("seccomp", kernel.number_of("seccomp"), _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(header))
 

@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any
 
-from grpo_project.verifier.cage import candidate, isolation, kernel, machine, profile, seccomp
+from grpo_project.verifier.cage import candidate, heap, isolation, kernel, machine, profile, seccomp
 from grpo_project.verifier.cage.wire import KILL, LINK, MAPPED, START
 
 PROCESSES = 10
@@ -93,6 +93,8 @@ def main(control_fd: int) -> None:
     gc.freeze()
     for _ in range(_REHEARSALS):
         zygote.rehearse()
+    if wanted["resident"] == profile.CANDIDATE:
+        zygote.own_size += heap.settle()
     control.send(marshal.dumps({"ready": level}))
     zygote.run()
 
@@ -118,7 +120,7 @@ class Zygote:
         self._resident = resident
         self._control = control
         self._level = level
-        self._own_size = own_size
+        self.own_size = own_size
         fixed = FIXED | ({resource.RLIMIT_NPROC: PROCESSES} if level == isolation.NAMESPACES else {})
         for number, value in fixed.items():
             lowest = _at_most(value, number)
@@ -137,10 +139,10 @@ class Zygote:
                 continue  # it crossed with the child's own end
             rights = ancillary[0][2]
             self._control.send(self._one_candidate(message, struct.unpack(f"{len(rights) // 4}i", rights)))
+            gc.collect()  # free lists grow: a tuple that is shortened is freed into another one than it came from
 
     def rehearse(self) -> None:
-        """A child without an order, so that the first candidate finds the heap as later ones do: programs that hang on
-        addresses (the order of a set of objects) are judged alike."""
+        """A child without an order, so that all that the loop makes once is made before the heap is settled."""
         ours, theirs = socket.socketpair()
         ours.shutdown(socket.SHUT_WR)
         self._one_candidate(START.pack(2, 64 << 20), (theirs.detach(),))
@@ -210,7 +212,7 @@ class Zygote:
             cpu_s = _at_most(cpu_s, resource.RLIMIT_CPU)
             # A second between the two: the lower one's signal says what it was.
             resource.setrlimit(resource.RLIMIT_CPU, (cpu_s - 1, cpu_s))
-            memory_bytes = _at_most(memory_bytes + self._own_size, resource.RLIMIT_AS)
+            memory_bytes = _at_most(memory_bytes + self.own_size, resource.RLIMIT_AS)
             resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
         except BaseException:  # noqa: BLE001 - a child that could not be caged must not live on as a second zygote
             os._exit(1)  # no hello was sent, so the trusted side knows that it was our fault

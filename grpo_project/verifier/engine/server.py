@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import resource
 import selectors
 import shutil
 import signal
@@ -36,6 +37,7 @@ ATTEMPTS = 3
 _TICK_S = 1.0
 _AHEAD_BYTES = 1 << 16
 """A job of this size fits into a worker's link while nobody reads it: writing it ahead never waits."""
+_STACK_BYTES = 8 << 20
 _SCRATCH = "grpo-verifier-"
 
 
@@ -280,6 +282,8 @@ def main(trainer_fd: int, workers: int, level: int) -> None:
     machine.raise_oom_score(machine.OOM_WORKER)
     with contextlib.suppress(OSError):  # refused in some containers: programs that hang on addresses are not repeatable
         kernel.fix_addresses()
+    with contextlib.suppress(ValueError, OSError):  # without a limit for the stack, mappings would grow upwards
+        resource.setrlimit(resource.RLIMIT_STACK, (_STACK_BYTES, resource.getrlimit(resource.RLIMIT_STACK)[1]))
     with _scratch_folder() as scratch:
         try:
             if level < 0:
