@@ -16,96 +16,102 @@ import statistics
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from process_tree import cpu_seconds
+from wide_contestants import CONTESTANTS
 
 PROBLEMS = 20_000
 HELD_OUT = 50  # of each length
 EVALUATE_AT = (0, 10, 20, 30, 40, 60, 80, 100, 150)
-STEPS, QUICK_STEPS = 100, 40
+STEPS, QUICK_STEPS, WARM_UP_STEPS = 100, 60, 80
 GROUPS, GROUP = 16, 8
-
-Source = Callable[[Sequence[Any], int], Any]
-
-
-def contestants() -> dict[str, tuple[Source, int]]:
-    """How problems are drawn, and how often groups without variance are drawn anew."""
-    from grpo_project.curriculum import Curriculum, CurriculumSettings, Stage, UniformSource
-
-    def uniform(problems: Sequence[Any], seed: int) -> Any:
-        return UniformSource(problems, seed=seed, evaluation_interval=0)
-
-    def curriculum(**settings: Any) -> Source:
-        def build(problems: Sequence[Any], seed: int) -> Any:
-            return Curriculum(problems, CurriculumSettings(**settings), seed=seed, evaluation_interval=0)
-
-        return build
-
-    one_stage: dict[str, Any] = {"stages": (Stage("all"),), "final_mixed": False, "probe_share": 0.1}
-    return {
-        "uniform": (uniform, 0),
-        "uniform, redrawn": (uniform, 2),
-        "staged": (curriculum(sampler="staged"), 0),
-        "bandit": (curriculum(sampler="bandit"), 0),
-        "learnable": (curriculum(), 0),
-        "learnable, redrawn": (curriculum(), 2),
-        "learnable, no stages": (curriculum(**one_stage), 0),
-        "learnable, no stages, redrawn": (curriculum(**one_stage), 2),
-    }
-
 
 # ---- one run, in a process of its own --------------------------------------------------------------------------------
 
 
-def train(name: str, seed: int, steps: int, scratch: str) -> dict[str, Any]:
-    """Train one contestant: its curve, and the share of groups with signal."""
-    import torch
-
-    torch.set_num_threads(1)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def arguments(scratch: str, seed: int, steps: int) -> Any:
+    """The embedded recipe's numbers."""
     from trl import GRPOConfig
-    from wide_set import wide_heldout, wide_training
 
-    from grpo_project.config import embedded_model_path, quickstart_recipe
-    from grpo_project.problems.prompt import prompt_for
-    from grpo_project.rewards import all_or_nothing
-    from grpo_project.training.trainer import CodeTrainer
-    from grpo_project.verifier import Verifier
+    from grpo_project.config import quickstart_recipe
 
     recipe = {flag: value for flag, value in quickstart_recipe().items() if flag in GRPOConfig.__dataclass_fields__}
     for name_of_save in ("save_steps", "save_total_limit"):
         recipe.pop(name_of_save, None)
     recipe |= {"per_device_train_batch_size": GROUPS * GROUP, "num_generations": GROUP, "max_completion_length": 96}
     recipe |= {"output_dir": scratch, "seed": seed, "use_cpu": True, "save_strategy": "no", "report_to": "none"}
-    recipe |= {"max_steps": steps, "disable_tqdm": True, "logging_steps": 1}
-    args = GRPOConfig(**recipe)
-    tokenizer = AutoTokenizer.from_pretrained(embedded_model_path())
-    model = AutoModelForCausalLM.from_pretrained(embedded_model_path(), dtype=torch.float32)
-    source, max_resample = contestants()[name]
-    problems = wide_training(PROBLEMS)
-    signal = Signal(source(problems, seed))
+    return GRPOConfig(**recipe | {"max_steps": steps, "disable_tqdm": True, "logging_steps": 1})
+
+
+def warm_up(folder: Path) -> Path:
+    """The model that all start from: the embedded base after some training on short programs, which it then solves.
+
+    What is nearly always solved and what is never solved are then both in the set. Made once in ``folder``.
+    """
+    from wide_contestants import uniform
+    from wide_set import warm_up_training
+
+    from grpo_project.config import embedded_model_path
+
+    made = folder / "wide_base"
+    if not made.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            signal = Signal(uniform(warm_up_training(), 0))
+            trainer = trained(Path(embedded_model_path()), signal, 0, 0, WARM_UP_STEPS, scratch)
+            trainer.save_model(f"{scratch}/made")
+            os.rename(f"{scratch}/made", made)
+    return made
+
+
+def train(name: str, seed: int, steps: int, scratch: str, base: Path) -> dict[str, Any]:
+    """Train one contestant: its curve, and the share of groups with signal."""
+    from wide_set import wide_heldout, wide_training
+
+    source, max_resample = CONTESTANTS[name]
+    signal = Signal(source(wide_training(PROBLEMS), seed))
+    curve = curve_callback(wide_heldout(HELD_OUT), signal)
+    trained(base, signal, max_resample, seed, steps, scratch, curve)
+    return {"contestant": name, "seed": seed, "points": curve.points, "stages": signal.moves}
+
+
+def trained(
+    base: Path, signal: Signal, max_resample: int, seed: int, steps: int, scratch: str, curve: Any = None
+) -> Any:
+    """The trainer, after so many steps on the problems of ``signal.source``."""
+    import torch
+
+    torch.set_num_threads(1)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from grpo_project.problems.prompt import prompt_for
+    from grpo_project.rewards import all_or_nothing
+    from grpo_project.training.trainer import CodeTrainer
+    from grpo_project.verifier import Verifier
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
     with Verifier(workers=1) as verifier:
         trainer = CodeTrainer(
-            model=model,
-            args=args,
+            model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+            args=arguments(scratch, seed, steps),
             processing_class=tokenizer,
             problem_source=signal.source,
             render=lambda problem: prompt_for(problem, tokenizer),
             judge=verifier,
             rewards=[all_or_nothing],
-            epoch_size=len(problems),
+            epoch_size=len(signal.source.problems),
             observer=signal,
             extra_metrics=signal.source.metrics,
             max_resample=max_resample,
         )
-        curve = curve_callback(model, tokenizer, verifier, wide_heldout(HELD_OUT), signal)
-        trainer.add_callback(curve)
+        if curve is not None:
+            curve.bind(trainer.model, tokenizer, verifier)
+            trainer.add_callback(curve)
         trainer.train()
-    return {"contestant": name, "seed": seed, "points": curve.points, "stages": signal.moves}
+    return trainer
 
 
 class Signal:
@@ -127,7 +133,7 @@ class Signal:
         self.source.observe_resampling(step, without_variance, groups, attempts)
 
 
-def curve_callback(model: Any, tokenizer: Any, verifier: Any, heldout: dict[int, list[Any]], signal: Signal) -> Any:
+def curve_callback(heldout: dict[int, list[Any]], signal: Signal) -> Any:
     """A callback that measures into ``points``: step, CPU s, groups judged, share with variance, solved by length."""
     from transformers import TrainerCallback
 
@@ -136,17 +142,20 @@ def curve_callback(model: Any, tokenizer: Any, verifier: Any, heldout: dict[int,
 
     flat = [problem for problems in heldout.values() for problem in problems]
     length_of = {problem.id: length for length, problems in heldout.items() for problem in problems}
-    evaluator = Evaluator(flat, tokenizer, verifier, temperature=1.0, batch_size=256, max_new_tokens=96)
 
     class Curve(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
             self.points: list[list[Any]] = []
             self.not_counted = 0.0
 
+        def bind(self, model: Any, tokenizer: Any, verifier: Any) -> None:
+            self.model = model
+            self.evaluator = Evaluator(flat, tokenizer, verifier, temperature=1.0, batch_size=256, max_new_tokens=96)
+
         def measure(self, step: int) -> None:
             cpu_s = sum(cpu_seconds(os.getpid())) - self.not_counted
-            with generation_mode(model) as ready:
-                records = evaluator.run(ready, step).records
+            with generation_mode(self.model) as ready:
+                records = self.evaluator.run(ready, step).records
             solved = [
                 statistics.mean(r.verdict.solved for r in records if length_of[r.problem_id] == length)
                 for length in heldout
@@ -188,7 +197,7 @@ def report(options: Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    runs = {name: read(options, name) for name in contestants()}
+    runs = {name: read(options, name) for name in CONTESTANTS}
     runs = {name: found for name, found in runs.items() if found}
     if "uniform" not in runs:
         raise SystemExit("bench_learning: no run of the control is there")
@@ -240,12 +249,13 @@ def read(options: Namespace, name: str) -> list[dict[str, Any]]:
 
 def run_one(options: Namespace, name: str, seed: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        found = train(name, seed, QUICK_STEPS if options.quick else STEPS, scratch)
+        found = train(name, seed, QUICK_STEPS if options.quick else STEPS, scratch, options.folder / "wide_base")
     file_of(options, name, seed).write_text(json.dumps(found))
 
 
 def missing(options: Namespace) -> list[tuple[str, int]]:
-    wanted = [(name, seed) for seed in range(options.seeds) for name in options.only or contestants()]
+    warm_up(options.folder)
+    wanted = [(name, seed) for seed in range(options.seeds) for name in options.only or CONTESTANTS]
     return [(name, seed) for name, seed in wanted if not file_of(options, name, seed).exists()]
 
 

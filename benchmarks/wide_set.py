@@ -16,7 +16,7 @@ from grpo_project.problems.builtin.examples import draw_examples
 from grpo_project.problems.builtin.programs import ENTRY_POINT, draw_program
 from grpo_project.problems.problem import LEVELS, CallTest, Problem
 
-SHARES = {1: 0.15, 2: 0.25, 3: 0.20, 4: 0.16, 5: 0.14, 6: 0.10}
+SHARES = {1: 0.10, 2: 0.16, 3: 0.20, 4: 0.24, 5: 0.18, 6: 0.12}
 """Of the problems, by how many steps they have."""
 LEVEL_OF_LENGTH = {1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4}
 WITHOUT_LEVEL, MISLABELLED, BROKEN = 0.5, 0.2, 0.05
@@ -30,6 +30,12 @@ def wide_training(count: int, seed: int = 0) -> list[Problem]:
         problems += [_blur(rng, p) for p in _programs(rng, length, round(count * share), heldout=False)]
     rng.shuffle(problems)
     return problems
+
+
+def warm_up_training(count: int = 3000) -> list[Problem]:
+    """Programs of one and two steps, for the model that everything starts from."""
+    rng = random.Random("wide-warm-up")
+    return [p for length in (1, 2) for p in _programs(rng, length, count // 2, heldout=False)]
 
 
 def wide_heldout(per_length: int, seed: int = 0) -> dict[int, list[Problem]]:
