@@ -125,7 +125,6 @@ CONTESTANTS: dict[str, tuple[Source, int]] = {
     "uniform": (uniform, 0),
     "uniform, redrawn": (uniform, 2),
     "staged": (curriculum(sampler="staged"), 0),
-    "bandit": (curriculum(sampler="bandit"), 0),
     "learnable": (curriculum(), 0),
     "learnable, no predictions": (curriculum(predicts=False), 0),
     "learnable, no stages": (curriculum(**ONE_STAGE), 0),

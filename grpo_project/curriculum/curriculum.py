@@ -314,7 +314,7 @@ class Curriculum:
             draw = Draw(problem, ALL, False)
         else:
             self._pending.remove(draw)
-        self._sampler.observe(draw, outcome_of(result))
+        self._sampler.observe(draw, Outcome(result.pass_rate, len(result.rewards), result.varied))
         if draw.probe:
             for index in self._stages_probed(draw):
                 self._gate.add_rollout(index, result.pass_rate)
@@ -352,12 +352,3 @@ class Curriculum:
             cause = f"No training problem belongs to stage {', '.join(empty)}{so_far}: skipped."
             self._diagnosis.clear("empty_stage")
             self._diagnosis.set_condition("empty_stage", bool(empty), step, cause, remedy)
-
-
-def outcome_of(result: GroupResult) -> Outcome:
-    """What a sampler needs to know of a group."""
-    n = len(result.rewards)
-    mean = sum(result.rewards) / n
-    deviation = (sum((reward - mean) ** 2 for reward in result.rewards) / n) ** 0.5
-    advantage = sum(abs(reward - mean) for reward in result.rewards) / n / deviation if result.varied else 0.0
-    return Outcome(result.pass_rate, n, result.varied, advantage)

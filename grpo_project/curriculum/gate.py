@@ -40,8 +40,6 @@ class _Evidence:
     evaluations: int = 0
     held_out: tuple[float, float] = (0.0, 0.0)
     """Solved and failed problems of the newest evaluation that had any."""
-    left_as: int = 0
-    """The ordinal of the bet that began when the stage was left."""
 
     def start_bet(self, ordinal: int, held_out: tuple[float, float] = (0.0, 0.0)) -> None:
         """Bet on what comes from here on, and on the outcomes of held-out problems as they are now.
@@ -128,21 +126,6 @@ class Gate:
         bounds = confidence_bounds(np.array(evidence.values), evidence.bets, self.alpha)
         return Measure(bounds.mean, (bounds.lower, bounds.upper), bounds.count) if bounds else Measure()
 
-    def has_fallen(self, index: int, below: float) -> bool:
-        """Whether the pass rate of a stage that was left is surely below ``below`` since."""
-        evidence = self._evidence[index]
-        since = [bet.against() for bet in evidence.bets if bet.ordinal >= evidence.left_as]
-        return refutes(1.0 - np.array(evidence.values), since, self.alpha, 1.0 - below)
-
-    def moved(self, before: int, after: int) -> None:
-        """Training has gone from one stage to another."""
-        ordinal = self._next_ordinal()
-        if after < before:  # to be left again, it must be learnt again
-            self._evidence[after] = _Evidence(bets=[Bet(0, ordinal)])
-        else:  # a fall is what happens from now on, not how weak it was at the beginning
-            self._evidence[before].start_bet(ordinal)
-            self._evidence[before].left_as = self._evidence[before].bets[-1].ordinal
-
     def state_dict(self) -> dict[str, Any]:
         stages = [
             {
@@ -150,7 +133,6 @@ class Gate:
                 "bets": [[bet.position, bet.ordinal, bet.solved, bet.failed] for bet in e.bets],
                 "evaluations": e.evaluations,
                 "held_out": list(e.held_out),
-                "left_as": e.left_as,
             }
             for e in self._evidence
         ]
@@ -163,7 +145,7 @@ class Gate:
             s = _of_version_2(stage) if "weights" in stage else stage
             bets = [Bet(*bet) for bet in s["bets"]]
             solved, failed = s["held_out"]
-            self._evidence.append(_Evidence(list(s["values"]), bets, s["evaluations"], (solved, failed), s["left_as"]))
+            self._evidence.append(_Evidence(list(s["values"]), bets, s["evaluations"], (solved, failed)))
 
 
 def _of_version_2(stage: dict[str, Any]) -> dict[str, Any]:
@@ -174,5 +156,4 @@ def _of_version_2(stage: dict[str, Any]) -> dict[str, Any]:
         "bets": [[position - sum(flags[:position]), ordinal] for position, ordinal in stage["starts"]],
         "evaluations": stage["evaluations"],
         "held_out": [0.0, 0.0],
-        "left_as": stage["left_as"],
     }

@@ -1,4 +1,4 @@
-"""When a stage ends: where training stands among the stages, and each decision to stay, advance or go back.
+"""When a stage ends: where training stands among the stages, and each decision to stay or advance.
 
 ``Progress`` asks the gate, which has the evidence (``gate``), and acts on its answer; ``Stall`` notices that nothing
 moves; a ``Decision`` says what was decided and why, for the journal and for people.
@@ -20,7 +20,7 @@ TO_GO_ON = (
     "To go on all the same: --on_stall warn --allow_config_change (or relax, advance, another --curriculum_threshold)."
 )
 
-Action = Literal["advance", "hold", "back"]
+Action = Literal["advance", "hold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Decision:
     missing: str
     """What is missing to advance; empty if nothing."""
     cause: str = "gate"
-    """What decided: ``gate``, ``max_steps``, ``regression``, ``empty`` (the stage has no problems), or the action of
+    """What decided: ``gate``, ``max_steps``, ``empty`` (the stage has no problems), or the action of
     ``--on_stall`` that was taken."""
     unsorted: int = 0
     """Training problems without a level that wait to be sorted."""
@@ -167,7 +167,7 @@ class Progress:
     @property
     def is_final(self) -> bool:
         """Whether the current stage is never left forwards."""
-        return self.stage.threshold is None or self._neighbour(+1) is None
+        return self.stage.threshold is None or self._following() is None
 
     def after_rollouts(self, step: int) -> Decision | None:
         """Decide between evaluations. None: nothing changes."""
@@ -222,38 +222,33 @@ class Progress:
 
     def _leave(self, step: int, missing: str) -> Decision | None:
         """Change the stage if there is reason to."""
-        if (previous := self._neighbour(-1)) is not None and self.settings.step_back and self._has_fallen(previous):
-            fallen = (
-                f"stage {self.stages[previous].name} is surely below its threshold by {self.settings.hysteresis:.2f}"
-            )
-            return self._enter(previous, "back", step, fallen, missing, "regression")
-        following = self._neighbour(+1)
+        following = self._following()
         if self.is_final or following is None:
             return None
         name, max_steps = self.stage.name, self.stage.max_steps
         if not self._pools.may_have_problems(self.current):
             reason = f"no problem was found for stage {name} among those without a level"
-            return self._enter(following, "advance", step, reason, missing, "empty")
+            return self._advance(following, step, reason, missing, "empty")
         if not missing:
             reason = f"the pass rate of stage {name} is above its threshold of {self.threshold:.2f}"
-            return self._enter(following, "advance", step, reason, "", "gate")
+            return self._advance(following, step, reason, "", "gate")
         if max_steps is not None and step - self.entered_at >= max_steps:
             reason = f"stage {name} has lasted its max_steps of {max_steps}"
-            return self._enter(following, "advance", step, reason, missing, "max_steps")
+            return self._advance(following, step, reason, missing, "max_steps")
         return None
 
     def _hold(self, step: int, missing: str, rate: float | None) -> Decision:
         """Stay after an evaluation, unless the stage has stalled and something is to be done about that."""
         if self.is_final or not self._stall.observe(rate, self._threshold_of(self.current)):
             return self._decision("hold", step, self.current, f"missing to advance: {missing}", missing, "gate")
-        action, following = self._stall.action, self._neighbour(+1)
+        action, following = self._stall.action, self._following()
         reason = self._stall.cause(self.stage.name)
         self._diagnosis.clear("plateau")  # each stall is reported, also a second one in a row
         remedy = f"Missing to advance: {missing}. Done about it (--on_stall): {action}."
         self._diagnosis.raise_alarm("plateau", step, reason, remedy, self.stage.name)
         self._stall.reset()
         if action == "advance" and following is not None:
-            return self._enter(following, "advance", step, reason, missing, "on_stall advance")
+            return self._advance(following, step, reason, missing, "on_stall advance")
         lowered = max(0.0, self._threshold_of(self.current) - self._stall.relax_by)
         if action == "relax":
             reason += f" The threshold is lowered to {lowered:.2f}."
@@ -264,9 +259,8 @@ class Progress:
             self.stop_reason = f"{reason} Missing to advance: {missing}. {TO_GO_ON}"
         return decision
 
-    def _enter(self, target: int, action: Action, step: int, reason: str, missing: str, cause: str) -> Decision:
-        decision = self._decision(action, step, target, reason, missing, cause)
-        self._gate.moved(self.current, target)
+    def _advance(self, target: int, step: int, reason: str, missing: str, cause: str) -> Decision:
+        decision = self._decision("advance", step, target, reason, missing, cause)
         self.current, self.entered_at, self.last = target, step, decision
         self._stall.reset()
         self._diagnosis.clear("plateau")
@@ -289,23 +283,14 @@ class Progress:
             unsorted=self._pools.unsorted,
         )
 
-    def _has_fallen(self, index: int) -> bool:
-        below = self._threshold_of(index) - self.settings.hysteresis
-        return self._gate.has_fallen(index, below)
-
     def _threshold_of(self, index: int) -> float:
         base = self.stages[index].threshold
         assert base is not None, "only the last stage has no threshold"
         return max(0.0, base - self._lowered[index])
 
-    def _neighbour(self, direction: int) -> int | None:
-        """The next stage in a direction that has problems, or forwards may get some; None at the end."""
-        index = self.current + direction
-        while 0 <= index < len(self.stages):
-            if self._pools.sizes[index] or (direction > 0 and self._pools.may_have_problems(index)):
-                return index
-            index += direction
-        return None
+    def _following(self) -> int | None:
+        """The next stage that has problems, or may get some; None after the last."""
+        return next((i for i in range(self.current + 1, len(self.stages)) if self._pools.may_have_problems(i)), None)
 
     def _first_stage(self) -> int:
         for index in range(len(self.stages)):

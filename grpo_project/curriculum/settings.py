@@ -11,7 +11,7 @@ from typing import Any
 
 from grpo_project.curriculum.gate import Gate
 from grpo_project.curriculum.learnable import LearnableSampler
-from grpo_project.curriculum.sampler import BanditSampler, Sampler, StagedSampler, UniformSampler
+from grpo_project.curriculum.sampler import Sampler, StagedSampler, UniformSampler
 from grpo_project.curriculum.stages import DEFAULT_STAGES, MIXED, Stage
 from grpo_project.errors import ConfigError
 from grpo_project.problems.faults import did_you_mean
@@ -21,7 +21,6 @@ from grpo_project.run_arguments import ON_STALL
 SAMPLERS: Mapping[str, Any] = {
     "learnable": LearnableSampler,
     "staged": StagedSampler,
-    "bandit": BanditSampler,
     "uniform": UniformSampler,
 }
 
@@ -44,9 +43,6 @@ class CurriculumSettings:
     """Share of the draws that go to problems without a level, to sort them (not with the uniform sampler)."""
     alpha: float = 0.05
     """Chance that a stage is left by luck, over the whole run."""
-    step_back: bool = False
-    """Return to the stage before when its pass rate has surely fallen below its threshold less ``hysteresis``."""
-    hysteresis: float = 0.1
     on_stall: str = "warn"
     patience: int = 6
     """Evaluations without progress after which a stage has stalled."""
@@ -57,7 +53,6 @@ class CurriculumSettings:
         _require(0 < self.probe_share <= 1, "probe_share", self.probe_share, "above 0 and at most 1")
         _require(0 <= self.sorting_share < 1, "sorting_share", self.sorting_share, "from 0 to below 1")
         _require(0 < self.alpha < 0.5, "alpha", self.alpha, "between 0 and 0.5")
-        _require(0 <= self.hysteresis < 1, "hysteresis", self.hysteresis, "from 0 to below 1")
         _require(self.patience >= 2, "patience", self.patience, "at least 2")
         _require(bool(self.stages), "stages", "an empty list", "at least one stage")
         for i, stage in enumerate(self.stages):
@@ -177,7 +172,7 @@ def _read_fields(content: Any, cls: Any, where: str) -> dict[str, Any]:
     """The fields of a dataclass from a mapping, each checked against its annotation."""
     if not isinstance(content, dict):
         raise ConfigError(f"{where.rstrip('.') or 'the file'} is {content!r}; it must be a mapping of fields to values")
-    content = _without_removed(content, where)
+    content = _without_removed(content)
     types = {f.name: f.type for f in fields(cls)}
     values = {}
     for name, value in content.items():
@@ -187,16 +182,22 @@ def _read_fields(content: Any, cls: Any, where: str) -> dict[str, Any]:
     return values
 
 
-def _without_removed(content: dict[str, Any], where: str) -> dict[str, Any]:
-    """Without the fields that files of version 0.1.0 have because it had a second gate, where they meant the other."""
-    if where:
-        return {name: value for name, value in content.items() if name != "window"}
-    if content.get("gate", "confident") != "confident":
-        raise ConfigError(
-            f"curriculum field gate is {content['gate']!r}; there is one gate now, which goes by confidence bounds: "
-            "leave the field out"
-        )
-    return {name: value for name, value in content.items() if name != "gate"}
+REMOVED = {
+    "gate": ("confident", "there is one gate now, which goes by confidence bounds"),
+    "step_back": (False, "training does not go back to an earlier stage any more"),
+    "hysteresis": (None, ""),
+    "window": (None, ""),
+}
+"""Fields that files of version 0.1.0 have: the value that says what holds now (None: any), and why no other does."""
+
+
+def _without_removed(content: dict[str, Any]) -> dict[str, Any]:
+    """Without ``REMOVED`` fields, where what they ask for is what is done."""
+    for name in REMOVED.keys() & content.keys():
+        holds, reason = REMOVED[name]
+        if holds is not None and content[name] != holds:
+            raise ConfigError(f"curriculum field {name} is {content[name]!r}; {reason}: leave the field out")
+    return {name: value for name, value in content.items() if name not in REMOVED}
 
 
 def _read_value(value: Any, annotation: str, where: str) -> Any:

@@ -76,39 +76,11 @@ def rolled(gate, index, rates):
         gate.add_rollout(index, rate)
 
 
-def test_a_fall_is_noticed_and_then_learnt_again():
-    gate = Gate(2)
-    rolled(gate, 0, [1.0] * 40)
-    gate.add_evaluation({})
-    gate.moved(0, 1)
-    assert not gate.has_fallen(0, below=0.6)
-    rolled(gate, 0, [0.2] * 40)
-    assert gate.has_fallen(0, below=0.6)
-    assert not gate.has_fallen(1, below=0.6)
-    gate.moved(1, 0)
-    assert not gate.has_fallen(0, below=0.6)
-    assert gate.measure(0).rate is None
-
-
-def test_weakness_before_a_stage_was_left_is_no_fall():
-    gate = Gate(2)
-    rolled(gate, 0, [0.0] * 100)
-    gate.add_evaluation({0: (0.0, 8)})
-    rolled(gate, 0, [1.0] * 60)
-    gate.add_evaluation({0: (1.0, 8)})
-    assert gate.missing(0, STAGE, 0.7) == ""
-    gate.moved(0, 1)
-    rolled(gate, 0, [1.0] * 10)
-    assert not gate.has_fallen(0, below=0.6)
-
-
 def test_state_round_trip():
     gate, copy = Gate(2), Gate(2)
     for step in range(30):
         gate.add_rollout(0, step / 30)
         gate.add_evaluation({1: (0.3, 7)})
-        if step == 10:
-            gate.moved(0, 1)
     copy.load_state_dict(json.loads(json.dumps(gate.state_dict())))
     assert copy.state_dict() == gate.state_dict()
     assert [copy.measure(i) for i in range(2)] == [gate.measure(i) for i in range(2)]

@@ -95,32 +95,9 @@ def test_a_noisy_learner_is_never_held_without_an_alarm():
     assert all(decision.missing for decision in held)
 
 
-def test_a_forgetting_learner_is_sent_back_once_and_not_to_and_fro():
-    class Forgets(Learner):
-        """Good at first; after step 150 it loses the first level for good."""
-
-        steps = 0
-
-        def train(self, groups):
-            self.steps += 1
-            self.skill["foundation"] = 2.5 if self.steps < 150 else -1.0
-
-    settings = CurriculumSettings(step_back=True)
-    curriculum = Curriculum(TRAIN, settings, seed=2)
-    history = simulate(curriculum, Forgets(2, start=(2.5, -1.0, -1.0, -1.0, -1.0)), HELDOUT, steps=600)
-    assert [(move.action, move.next_stage) for move in history.moves] == [
-        ("advance", "elementary"),
-        ("back", "foundation"),
-    ]
-    assert history.moves[1].cause == "regression"
-    assert history.moves[1].step > 150
-    kept = simulate(Curriculum(TRAIN, seed=2), Forgets(2, start=(2.5, -1.0, -1.0, -1.0, -1.0)), HELDOUT, steps=600)
-    assert all(move.action == "advance" for move in kept.moves), "going back is off by default"
-
-
-@pytest.mark.parametrize("sampler", ["learnable", "staged", "bandit", "uniform"])
+@pytest.mark.parametrize("sampler", ["learnable", "staged", "uniform"])
 def test_a_resume_at_any_step_changes_nothing(sampler):
-    settings = CurriculumSettings(sampler=sampler, step_back=True, on_stall="relax", patience=2)
+    settings = CurriculumSettings(sampler=sampler, on_stall="relax", patience=2)
 
     def run(break_at):
         curriculum, learner = Curriculum(TRAIN, settings, seed=7), Learner(7, rate=0.06)

@@ -8,15 +8,15 @@ from random import Random
 import pytest
 
 from grpo_project.curriculum.learnable import LearnableSampler, PassRateModel, features
-from grpo_project.curriculum.sampler import ALL, BanditSampler, Draw, Outcome, StagedSampler, UniformSampler
+from grpo_project.curriculum.sampler import ALL, Draw, Outcome, StagedSampler, UniformSampler
 from grpo_project.problems.problem import Problem, StdioTest
 
 PROBLEMS = [Problem(f"p{i}", f"Solve number {chr(97 + i)}.", (StdioTest("", ""),)) for i in range(20)]
 POOLS = [list(range(0, 10)), list(range(10, 20)), [], list(range(20))]
 SHARES = [0.6, 0.4, 0.0, 0.0]
-HALF = Outcome(0.5, 8, True, 1.0)
-SOLVED = Outcome(1.0, 8, False, 0.0)
-HOPELESS = Outcome(0.0, 8, False, 0.0)
+HALF = Outcome(0.5, 8, True)
+SOLVED = Outcome(1.0, 8, False)
+HOPELESS = Outcome(0.0, 8, False)
 
 
 def test_staged_takes_stages_by_share_and_problems_uniformly():
@@ -107,7 +107,7 @@ def test_prompts_in_any_script_have_features():
 
 
 def test_a_group_that_scores_alike_teaches_nothing_even_at_half():
-    alike = Outcome(0.5, 8, False, 0.0)
+    alike = Outcome(0.5, 8, False)
     sampler, rng = visited({0: alike, 1: HALF}), Random(0)
     drawn = Counter(d.problem for d in (sampler.draw([1.0, 0, 0, 0], rng) for _ in range(20_000)) if not d.probe)
     assert drawn[0] < drawn[1] / 3
@@ -153,31 +153,13 @@ def test_entropy_falls_as_the_sampler_concentrates():
     assert real < 0.9
 
 
-def test_the_bandit_goes_where_advantages_are_and_keeps_a_floor():
-    sampler, rng = BanditSampler(POOLS, PROBLEMS), Random(0)
-    for _ in range(50):
-        sampler.observe(Draw(0, 0, True), SOLVED)
-        sampler.observe(Draw(10, 1, True), HALF)
-    stages = Counter(sampler.draw([0.5, 0.5, 0.0, 0.0], rng).stage for _ in range(5000))
-    assert set(stages) == {0, 1}
-    assert 0.08 < stages[0] / 5000 < 0.2
-    assert sampler.metrics(0)["curriculum/entropy"] < 1
-
-
-def test_draws_by_others_are_no_arm_of_the_bandit():
-    sampler = BanditSampler(POOLS, PROBLEMS)
-    before = sampler.state_dict()
-    sampler.observe(Draw(0, ALL, False), SOLVED)
-    assert sampler.state_dict() == before
-
-
-@pytest.mark.parametrize("cls", [StagedSampler, UniformSampler, LearnableSampler, BanditSampler])
+@pytest.mark.parametrize("cls", [StagedSampler, UniformSampler, LearnableSampler])
 def test_state_round_trip_gives_the_same_draws(cls):
     sampler, copy, rng = cls(POOLS, PROBLEMS), cls(POOLS, PROBLEMS), Random(0)
     for _ in range(300):
         draw = sampler.draw(SHARES, rng)
         rate = rng.random()
-        sampler.observe(draw, Outcome(rate, 8, True, rate))
+        sampler.observe(draw, Outcome(rate, 8, True))
     copy.observe(Draw(1, 0, True), HALF)  # what it had learnt before is gone
     copy.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
     one, other = Random(5), Random(5)

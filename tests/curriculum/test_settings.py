@@ -11,12 +11,10 @@ from grpo_project.curriculum.settings import curriculum_yaml
 from grpo_project.errors import ConfigError
 
 FULL = {
-    "sampler": "bandit",
+    "sampler": "staged",
     "final_mixed": False,
     "on_stall": "relax",
     "patience": 4,
-    "step_back": True,
-    "hysteresis": 0,
     "stages": [
         {"name": "easy", "complexity": [0, 4], "threshold": 0.8, "min_evaluations": 2, "max_steps": 500},
         {"name": "lists", "tags": ["list", "tuple"], "threshold": 0.6, "rehearsal": 0.5, "preview": 0},
@@ -49,7 +47,7 @@ def test_the_printed_defaults_read_back_as_the_defaults(tmp_path):
     ("changes", "message"),
     [
         ({"samplr": "x"}, "curriculum field samplr is unknown; did you mean 'sampler'?"),
-        ({"sampler": "best"}, "sampler is 'best'; it must be one of learnable, staged, bandit, uniform"),
+        ({"sampler": "best"}, "sampler is 'best'; it must be one of learnable, staged, uniform"),
         ({"gate": "threshold"}, "gate is 'threshold'; there is one gate now, which goes by confidence bounds"),
         ({"on_stall": True}, "on_stall is True; it must be a text"),
         ({"on_stall": "cry"}, "on_stall is 'cry'; it must be one of warn, relax, advance, stop"),
@@ -59,7 +57,8 @@ def test_the_printed_defaults_read_back_as_the_defaults(tmp_path):
         ({"patience": 1}, "patience is 1; it must be at least 2"),
         ({"probe_share": 0}, "probe_share is 0.0; it must be above 0"),
         ({"sorting_share": 1}, "sorting_share is 1.0; it must be from 0 to below 1"),
-        ({"step_back": "yes"}, "step_back is 'yes'; it must be true or false"),
+        ({"step_back": True}, "step_back is True; training does not go back to an earlier stage any more"),
+        ({"final_mixed": "yes"}, "final_mixed is 'yes'; it must be true or false"),
         ({"stages": []}, "stages is 'an empty list'; it must be at least one stage"),
         ({"stages": {}}, "stages is {}; it must be a list of stages"),
         ({"stages": ["easy"]}, "stages[0] is 'easy'; it must be a mapping"),
@@ -123,5 +122,7 @@ def test_the_documented_file_is_one(tmp_path):
 def test_a_file_that_version_0_1_0_printed_means_the_same(tmp_path):
     """It had a second gate: ``gate`` chose one, and ``window`` was the other's."""
     stages = [{"name": "easy", "levels": ["foundation"], "threshold": 0.7, "window": 3}]
-    older = load_curriculum(write(tmp_path, {"gate": "confident", "stages": stages}))
+    older = load_curriculum(
+        write(tmp_path, {"gate": "confident", "step_back": False, "hysteresis": 0.1, "stages": stages})
+    )
     assert older == CurriculumSettings(stages=(Stage("easy", ("foundation",), threshold=0.7),))

@@ -56,7 +56,7 @@ def judged(curriculum, step, solved, n=8):
     return curriculum.observe_rollouts(step, groups)
 
 
-@pytest.mark.parametrize("sampler", ["learnable", "staged", "bandit", "uniform"])
+@pytest.mark.parametrize("sampler", ["learnable", "staged", "uniform"])
 def test_a_set_without_any_level_walks_through_the_stages(sampler):
     problems = without_level(problems_of(60))
     curriculum = Curriculum(problems, CurriculumSettings(sampler=sampler), seed=1)
@@ -201,7 +201,7 @@ def test_how_many_are_unsorted_is_told():
     assert "unsorted" not in Curriculum(LABELLED).explain()
 
 
-@pytest.mark.parametrize("sampler", ["learnable", "staged", "bandit", "uniform"])
+@pytest.mark.parametrize("sampler", ["learnable", "staged", "uniform"])
 def test_a_resume_amid_sorting_changes_nothing(sampler):
     problems = [replace(p, level="unknown") if i % 3 else p for i, p in enumerate(problems_of(12))]
     settings = CurriculumSettings(sampler=sampler)
