@@ -47,6 +47,12 @@ class RunArguments:
     dataset_path: str | None = _arg(
         None, "Training problems: a .json, .jsonl or .gz file (docs/problem-format.md). Default: the embedded problems."
     )
+    dataset_name: str | None = _arg(
+        None, "Training problems from the Hugging Face hub: org/name, org/name:config, org/name@split (default: train)."
+    )
+    dataset_columns: str | None = _arg(
+        None, "Which columns hold what, where they have other names: prompt=question,tests=test_list."
+    )
     dataset_base_path: str | None = _arg(
         None, "Where paths in the problem files start (benches, references). Default: the file's own folder."
     )
@@ -152,6 +158,10 @@ class RunArguments:
         for name in ("preemption_grace_s", "save_every_minutes", "stall_after_s"):
             if (seconds := getattr(self, name)) is not None and seconds <= 0:
                 raise ConfigError(f"--{name} is {seconds:g}; it must be more than 0")
+        if self.dataset_name is not None and self.dataset_path not in (None, f"hub:{self.dataset_name}"):
+            raise ConfigError(f"--dataset_name {self.dataset_name} and --dataset_path {self.dataset_path}: give one")
+        if self.dataset_name is not None:
+            self.dataset_path = f"hub:{self.dataset_name}"
         if self.max_runtime is not None:
             parse_duration(self.max_runtime)
         if self.curriculum_threshold is not None and not 0 <= self.curriculum_threshold < 1:

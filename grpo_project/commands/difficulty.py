@@ -80,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def require_new_file(path: Path) -> None:
+def require_new_file(path: Path, flag: str = "--write") -> None:
     """Raise ``ConfigError`` if ``path`` can't be written without loss."""
     if path.exists():
-        raise ConfigError(f"--write {path}: exists already; name a new file")
+        raise ConfigError(f"{flag} {path}: exists already; name a new file")
     if not path.parent.is_dir():
-        raise ConfigError(f"--write {path}: there is no folder {path.parent}; make it first")
+        raise ConfigError(f"{flag} {path}: there is no folder {path.parent}; make it first")
 
 
 def grade(problems: Sequence[Problem], result: EvaluationResult, *, by_fifths: bool) -> list[Problem]:

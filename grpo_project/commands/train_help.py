@@ -15,7 +15,7 @@ from grpo_project.flags import Flag
 SUBJECTS: Mapping[str, tuple[str, ...]] = {
     "Model and data": (
         *("model_name", "dataset_path", "eval_dataset_path", "eval_split", "output_dir", "recipe"),
-        *("dataset_base_path", "system_prompt"),
+        *("dataset_name", "dataset_columns", "dataset_base_path", "system_prompt"),
     ),
     "Training": (
         *("learning_rate", "max_steps", "num_train_epochs", "per_device_train_batch_size"),

@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset_base_path", metavar="FOLDER", help="where paths in the file start (default: the file's folder)"
     )
+    parser.add_argument("--dataset_columns", metavar="FIELD=COLUMN,...", help="which columns hold what")
     parser.add_argument("--solutions", metavar="FILE", help='JSON Lines of {"id", "completion"} to judge instead')
     parser.add_argument("--json", action="store_true", help="one JSON line for each row, and nothing else on stdout")
     parser.add_argument("--selftest", action="store_true", help="show what the sandbox holds on this machine")
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from grpo_project.problems.formats import load_problems
+    from grpo_project.problems.rows import parse_columns
     from grpo_project.verifier import Verifier
 
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         if args.selftest:
             fault = not _selftest(verifier, as_json=args.json)
         if args.dataset is not None:
-            problems = load_problems(args.dataset, args.dataset_base_path)
+            problems = load_problems(args.dataset, args.dataset_base_path, parse_columns(args.dataset_columns))
             rows = _given(problems, Path(args.solutions)) if args.solutions else _references(problems)
             _judge(verifier, rows, flags=not args.solutions)
             _print_json(rows) if args.json else _print_table(rows, verifier)

@@ -8,6 +8,7 @@ judge. Difficulties are tags: how hard a problem is for a model is measured.
 
 from __future__ import annotations
 
+import ast
 import json
 from typing import Any
 
@@ -83,6 +84,44 @@ def _text(lines: Any) -> str:
 def _results(result: Any) -> list[Any]:
     """APPS' own judge takes a result, or the one item of a list in its place: files have both."""
     return [result, result[0]] if isinstance(result, list) and len(result) == 1 else [result]
+
+
+def is_leetcode(row: dict[str, Any]) -> bool:
+    return str(row.get("entry_point", "")).startswith("Solution().") and "test" in row
+
+
+def read_leetcode(row: dict[str, Any], faults: Faults) -> Problem | None:
+    """LeetCode sets (Xia et al. 2025): a method of ``class Solution``, and ``check(candidate)`` that asserts.
+
+    Each assert is a test; what stands before the class in ``prompt`` (imports, helpers) belongs to tests and starter.
+    """
+    try:
+        tree = ast.parse(str(row["test"]))
+        asserts = [
+            ast.unparse(_calling(node, row["entry_point"])) for node in ast.walk(tree) if isinstance(node, ast.Assert)
+        ]
+    except (SyntaxError, ValueError, RecursionError) as error:
+        faults.add("test", f"is not Python ({error})", "take the file as published")
+        return None
+    before, starter = str(row.get("prompt") or ""), str(row.get("starter_code") or "")
+    native = {
+        "id": str(row.get("task_id") or row.get("slug") or f"row-{faults.row}"),
+        "prompt": row.get("problem_description") or row.get("query") or before,
+        "starter_code": f"{before.rstrip()}\n\n{starter}".strip() or None,
+        "entry_point": "Solution",
+        "solution": row.get("completion"),
+        "tests": [{"assert": f"{before}\n{line}" if before else line} for line in asserts],
+        "tags": ["leetcode", *[f"difficulty:{row['difficulty']}" for _ in (1,) if row.get("difficulty")]],
+    }
+    return read_native(native, faults)
+
+
+def _calling(test: ast.Assert, method: str) -> ast.Assert:
+    """The assert with ``candidate`` written as what it stands for."""
+    for node in ast.walk(test):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "candidate":
+            node.func = ast.parse(method, mode="eval").body
+    return test
 
 
 def read_code_contests(row: dict[str, Any], faults: Faults) -> Problem | None:

@@ -15,14 +15,21 @@ import logging
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo_project.errors import DataError
-from grpo_project.problems.contests import is_apps, is_code_contests, read_apps, read_code_contests
+from grpo_project.problems.contests import (
+    is_apps,
+    is_code_contests,
+    is_leetcode,
+    read_apps,
+    read_code_contests,
+    read_leetcode,
+)
 from grpo_project.problems.faults import Faults, json_type
 from grpo_project.problems.native import read_native
 from grpo_project.problems.problem import Problem
@@ -37,6 +44,8 @@ from grpo_project.problems.published import (
     read_mbpp,
 )
 from grpo_project.problems.published_files import published_files
+from grpo_project.problems.rows import renamed
+from grpo_project.problems.tables import table_rows
 from grpo_project.problems.verilog import Sources
 from grpo_project.problems.verilog_published import (
     is_codev,
@@ -57,35 +66,41 @@ _PUBLISHED: tuple[tuple[Callable[[dict[str, Any]], bool], RowReader], ...] = (
     (is_bigcodebench, read_bigcodebench),
     (is_humaneval, read_humaneval),
     (is_mbpp, read_mbpp),
+    (is_leetcode, read_leetcode),
     (is_apps, read_apps),
     (is_code_contests, read_code_contests),
 )
 """The first that fits a file's first row reads it."""
 
 GZIP_MAGIC = b"\x1f\x8b"
-BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def load_problems(path: str | Path, base_path: str | Path | None = None) -> list[Problem]:
-    """Read and check a problem file or folder; the format is recognised by its content, not by its name.
+def load_problems(
+    path: str | Path, base_path: str | Path | None = None, columns: Mapping[str, str] | None = None
+) -> list[Problem]:
+    """Read and check a problem file, folder or hub data set (``hub:org/name``); the format is told by its content.
 
-    Paths that a row names start from ``base_path``, by default from the file's own folder. Every problem's ``source``
-    is the path. A missing level is inferred from the complexity, and the log says how often.
+    ``columns`` gives columns their native names (``rows.parse_columns``). Paths that a row names start from
+    ``base_path``, by default from the file's own folder. Every problem's ``source`` is the path. A missing level is
+    inferred from the complexity, and the log says how often.
 
     Raises:
         DataError: the file can't be read, holds no problem, or some row is wrong. Lists every wrong row with its
             number (JSON Lines: the line's), field, what is wrong and how to fix it.
     """
-    path = Path(path)
     faults = Faults(str(path))
-    if (files := published_files(path)) is not None:
+    rows = table_rows(str(path))
+    path = Path(path)
+    if rows is None and (files := published_files(path)) is not None:
         return _read_files(files, faults)
-    text = _read_text(path)
+    if rows is None:
+        rows = _iter_rows(_read_text(path), faults)
     sources = Sources(path.parent if base_path is None else Path(base_path), faults)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns about odd escapes in the tests' source: not this file's fault
-        problems = _read_rows(text, faults, sources)
+        problems = _read_rows(rows, faults, sources, columns or {})
     faults.raise_if_any()
     _log_levels(path, problems)
     return [problem for problem, _ in problems]
@@ -101,7 +116,7 @@ def problem_from_row(row: str, source: str = "user") -> Problem:
         DataError: it is no such row.
     """
     faults = Faults(source)
-    problems = _read_rows(row, faults, Sources(Path(), faults))
+    problems = _read_rows(_iter_rows(row, faults), faults, Sources(Path(), faults), {})
     faults.raise_if_any()
     if len(problems) != 1:
         raise DataError(
@@ -124,10 +139,9 @@ def _read_text(path: Path) -> str:
             data = gzip.decompress(data)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path}: the gzip data is damaged ({error}); fetch or compress it again") from error
-    if data.startswith(BYTE_ORDER_MARKS):
-        raise DataError(f"{path}: starts with a byte order mark; save it as UTF-8 without one (no BOM)")
+    mark = next((mark for mark in BYTE_ORDER_MARKS if data.startswith(mark)), b"")
     try:
-        text = data.decode("utf-8")
+        text = data.decode(BYTE_ORDER_MARKS.get(mark, "utf-8"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}: line {line} is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
@@ -136,16 +150,19 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_rows(text: str, faults: Faults, sources: Sources) -> list[tuple[Problem, bool]]:
+def _read_rows(
+    rows: Iterable[tuple[int, Any]], faults: Faults, sources: Sources, columns: Mapping[str, str]
+) -> list[tuple[Problem, bool]]:
     """The problems of all good rows, each with whether its level was inferred."""
     problems: list[tuple[Problem, bool]] = []
     first_row_of: dict[str, int] = {}
     reader: RowReader | None = None
-    for number, row in _iter_rows(text, faults):
+    for number, row in rows:
         faults.row = number
         if not isinstance(row, dict):
             faults.add(None, f"is {json_type(row)}, not an object", 'write {"id": ..., "prompt": ..., "tests": [...]}')
             continue
+        row = renamed(row, columns)
         reader = reader or _reader_for(row, sources)
         problem = reader(row, faults)
         if problem is None:

@@ -23,6 +23,7 @@ from grpo_project.problems.problem import (
     StdioTest,
     Test,
 )
+from grpo_project.problems.rows import nativelike, with_tags
 from grpo_project.problems.verilog import FIELDS as VERILOG_FIELDS
 from grpo_project.problems.verilog import Sources, verilog_problem
 
@@ -50,8 +51,7 @@ def read_native(row: dict[str, Any], faults: Faults, sources: Sources | None = N
         row = {"language" if name == "verifier" else name: value for name, value in row.items()}
     is_verilog = row.get("language") == "verilog"
     fields = FIELDS | VERILOG_FIELDS if is_verilog else FIELDS
-    for name in sorted(row.keys() - fields):
-        faults.add(name, "is not a field of this format", did_you_mean(name, fields))
+    row = with_tags(nativelike(row, faults.row or 1), fields, faults)
     values = _plain_fields(row, faults)
     if is_verilog:
         problem = verilog_problem(row, values, sources or Sources(Path(), faults), faults)
@@ -77,7 +77,9 @@ def _plain_fields(row: dict[str, Any], faults: Faults) -> dict[str, Any]:
     for name in ("id", "prompt"):
         value = row.get(name)
         if value is None:
-            faults.add(name, "is missing", "every problem needs one")
+            faults.add(
+                name, "is missing", f"every problem needs one (--dataset_columns {name}=COLUMN names another column)"
+            )
         elif _is_text(value, name, faults):
             values[name] = value
     for name in TEXT_FIELDS:
@@ -199,7 +201,9 @@ def _comparison(value: Any, faults: Faults) -> Comparison:
 
 def _tests(rows: Any, faults: Faults) -> tuple[Test, ...]:
     if rows is None:
-        faults.add("tests", "is missing", "every problem needs tests")
+        faults.add(
+            "tests", "is missing", "every problem needs tests (--dataset_columns tests=COLUMN names another column)"
+        )
         return ()
     if not isinstance(rows, list) or not rows:
         wrong = "is empty" if rows == [] else f"is {json_type(rows)}, not a list"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from grpo_project.errors import ConfigError
 from grpo_project.problems.builtin.everyday import everyday_problems
 from grpo_project.problems.builtin.verilog import builtin_verilog_problems
@@ -16,7 +18,9 @@ BUILTIN_SETS = {
 }
 
 
-def problems_of(name: str, split: str, base_path: str | None = None) -> tuple[Problem, ...]:
+def problems_of(
+    name: str, split: str, base_path: str | None = None, columns: Mapping[str, str] | None = None
+) -> tuple[Problem, ...]:
     """The problems of a file, or those of ``split`` (``train`` or ``heldout``) where ``name`` is a built-in set's.
 
     Raises:
@@ -27,4 +31,4 @@ def problems_of(name: str, split: str, base_path: str | None = None) -> tuple[Pr
         return BUILTIN_SETS[name](split)
     if name.startswith(f"{BUILTIN}:"):
         raise ConfigError(f"there is no built-in set {name}; there are {', '.join(BUILTIN_SETS)}")
-    return tuple(load_problems(name, base_path))
+    return tuple(load_problems(name, base_path, columns))

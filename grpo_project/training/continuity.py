@@ -41,6 +41,8 @@ HARMLESS = (
         "overwrite_output_dir",
         "print_curriculum",
         "dataset_path",
+        "dataset_name",
+        "dataset_columns",
     ),
 )
 MORE_STEPS = ("max_steps", "num_train_epochs")

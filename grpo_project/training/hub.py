@@ -5,15 +5,11 @@ transformers asks for each file of a model in turn, with retries: a typo costs m
 
 from __future__ import annotations
 
-import os
-import socket
-from urllib.parse import urlsplit
-
 from grpo_project.config import one_line
 from grpo_project.errors import ConfigError
+from grpo_project.problems.tables import offline_because
 
 TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 3.0
 
 
 def require_on_hub(name: str, flag: str, revision: str | None = None) -> None:
@@ -59,22 +55,6 @@ def require_on_hub(name: str, flag: str, revision: str | None = None) -> None:
             f"{missing}, the local cache has no such model, and the hub can't be reached ({one_line(error)}); offline, "
             "give the folder that holds the model"
         ) from error
-
-
-def offline_because() -> str:
-    """Why the hub can't be reached from here; empty where it can, or where a proxy hides it."""
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if os.environ.get(name, "").lower() in ("1", "on", "yes", "true"):
-            return f"{name} is set"
-    if any(os.environ.get(name) or os.environ.get(name.lower()) for name in ("HTTPS_PROXY", "ALL_PROXY")):
-        return ""
-    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    host, port = address.hostname or "huggingface.co", address.port or (80 if address.scheme == "http" else 443)
-    try:
-        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        return f"{host} can't be reached: {error.strerror or error}"
-    return ""
 
 
 def require_push(token: object) -> None:

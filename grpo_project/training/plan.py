@@ -17,6 +17,7 @@ from grpo_project.errors import ConfigError
 from grpo_project.flags import TRUE
 from grpo_project.problems.identity import check_disjoint, dataset_fingerprint
 from grpo_project.problems.problem import BUILTIN, BUILTIN_VERILOG, Problem
+from grpo_project.problems.rows import parse_columns
 from grpo_project.problems.selection import FEWEST_HELD_OUT, LARGEST_PART, hold_out
 from grpo_project.problems.sets import BUILTIN_SETS, problems_of
 from grpo_project.recipes import steps_of
@@ -131,8 +132,8 @@ def check_inputs(flags: Flags) -> Inputs:
         require_push(flags.values.get("hub_token"))
     return Inputs(
         model,
-        load_set(run.dataset_path, "train", run.dataset_base_path),
-        load_set(heldout_path(run), "heldout", run.dataset_base_path),
+        load_set(run.dataset_path, "train", run.dataset_base_path, run.dataset_columns),
+        load_set(heldout_path(run), "heldout", run.dataset_base_path, run.dataset_columns),
     )
 
 
@@ -198,8 +199,8 @@ def load_sets(
     if inputs is not None:
         train, heldout = inputs.train, inputs.heldout
     else:
-        train = load_set(run.dataset_path, "train", run.dataset_base_path)
-        heldout = load_set(heldout_path(run), "heldout", run.dataset_base_path)
+        train = load_set(run.dataset_path, "train", run.dataset_base_path, run.dataset_columns)
+        heldout = load_set(heldout_path(run), "heldout", run.dataset_base_path, run.dataset_columns)
     split: Mapping[str, float] | None = None
     if record is not None:
         split = record.content["data"]["heldout"].get("split")
@@ -218,12 +219,12 @@ def heldout_path(run: RunArguments) -> str | None:
     return run.eval_dataset_path or (run.dataset_path if run.dataset_path in BUILTIN_SETS else None)
 
 
-def load_set(path: str | None, split: str, base_path: str | None = None) -> ProblemSet:
+def load_set(path: str | None, split: str, base_path: str | None = None, columns: str | None = None) -> ProblemSet:
     """The problems of a file, or the embedded ones of ``split`` (``train`` or ``heldout``).
 
     ``builtin:verilog`` and ``builtin:everyday`` as a path name other embedded ones.
     """
-    problems = problems_of(path or BUILTIN, split, base_path)
+    problems = problems_of(path or BUILTIN, split, base_path, parse_columns(columns))
     return ProblemSet(problems, path or BUILTIN, dataset_fingerprint(problems))
 
 

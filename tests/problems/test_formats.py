@@ -7,6 +7,7 @@ import logging
 import pytest
 from problem_rows import error_of, problem, write
 
+from grpo_project.problems.faults import RIGHT_ROW
 from grpo_project.problems.formats import load_problems
 from grpo_project.problems.problem import AssertTest, CallTest, CheckTest, Comparison, StdioTest
 
@@ -82,28 +83,42 @@ def test_missing_level_is_inferred_and_the_log_says_how_many(tmp_path, caplog):
 
 
 def test_all_bad_rows_are_told_at_once_with_row_and_field(tmp_path):
-    path = write(tmp_path, problem("a"), problem("b", tests=[]), "", problem("a"), problem(7), "{broken", '"text"')
+    path = write(tmp_path, problem("a"), problem("b", tests=[]), "", problem("a"), problem(True), "{broken", '"text"')
     message = error_of(path)
     assert message.splitlines() == [
         f"{path}: 5 faults in 5 rows, nothing was loaded",
         "  row 2, field tests: is empty; give at least one test, or no solution can be judged",
         "  row 4, field id: 'a' is already the id of row 1; make ids unique",
-        "  row 5, field id: is a number, not a string; put it in quotes",
+        "  row 5, field id: is true or false, not a string; put it in quotes",
         "  row 6: is not JSON (Expecting property name enclosed in double quotes, column 2); correct it there",
         '  row 7: is a string, not an object; write {"id": ..., "prompt": ..., "tests": [...]}',
     ]
 
 
 def test_a_long_list_of_faults_is_capped_and_says_how_many_more(tmp_path):
-    message = error_of(write(tmp_path, *[problem(str(i), tests=[]) for i in range(500)]))
+    message = error_of(write(tmp_path, *[problem(str(i), level=f"l{i}") for i in range(500)]))
     assert "500 faults in 500 rows" in message
     assert message.endswith("... and 480 more")
     assert len(message.splitlines()) == 22
 
 
+def test_what_is_wrong_with_all_rows_alike_is_one_line(tmp_path):
+    rows = [problem(str(i), tests=...) | {"question": f"Do {i}."} for i in range(500)]
+    path = write(tmp_path, *rows)
+    assert error_of(path) == (
+        f"{path}: field tests in 500 rows, first in row 1: is missing; "
+        "every problem needs tests (--dataset_columns tests=COLUMN names another column)"
+    )
+    rows[6]["level"] = "hard"
+    message = error_of(write(tmp_path, *rows))
+    assert len(message.splitlines()) == 4
+    assert "row 7, field level" in message
+    assert message.endswith("a right row: " + RIGHT_ROW + " (docs/problem-format.md)")
+
+
 def test_one_fault_is_one_line(tmp_path):
-    path = write(tmp_path, problem(promt="Do."))
-    assert error_of(path) == f"{path}: row 1, field promt: is not a field of this format; did you mean 'prompt'?"
+    path = write(tmp_path, problem(entry_piont="f"))
+    assert error_of(path) == f"{path}: row 1, field entry_piont: is not a field of this format; did you mean 'entry_point'?"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +127,8 @@ def test_one_fault_is_one_line(tmp_path):
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (b"[]", "the array is empty"),
-        (b"\xef\xbb\xbf[]", "byte order mark"),
-        ("[]".encode("utf-16"), "byte order mark"),
+        (b"\xef\xbb\xbf[]", "the array is empty"),
+        ("[]".encode("utf-16"), "the array is empty"),
         (b'{"id": "a"}\n{"id": "\xff"}', "line 2 is not UTF-8"),
         (b"\x1f\x8b\x08\x00garbage", "gzip data is damaged"),
         (gzip.compress(b"[" + b" " * 5000 + b"]", mtime=0)[:-9], "gzip data is damaged"),

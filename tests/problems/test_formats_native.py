@@ -16,13 +16,13 @@ CALL = {"args": [1], "expected": 2}
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"id": ...}, "field id: is missing"),
+        ({"id": True}, "field id: is true or false, not a string"),
         ({"prompt": None}, "field prompt: is missing"),
         ({"prompt": " "}, "field prompt: is empty"),
         ({"prompt": "\ud800"}, "field prompt: holds half of a surrogate pair"),
         ({"tests": ...}, "field tests: is missing"),
         ({"tests": {}}, "field tests: is an object, not a list"),
-        ({"tests": ["assert f()"]}, "field tests[0]: is a string, not an object"),
+        ({"tests": [3]}, "field tests[0]: is a number, not an object"),
         ({"tests": [{}]}, "field tests[0]: is empty"),
         ({"tests": [CALL]}, "field entry_point: is missing, and the tests call a function"),
         ({"entry_point": "a.b"}, "field entry_point: 'a.b' is not a Python name"),

@@ -115,7 +115,7 @@ class Objects:
         function.__dict__["_stand_in"] = number
         return function
 
-    def ask(self, number: int, operation: str, *args: Any, **kwargs: Any) -> Any:
+    def ask(self, number: int, operation: str, /, *args: Any, **kwargs: Any) -> Any:
         self._send(self._encode(["ask", number, operation, list(args), kwargs]))
         raised, value = self._loads(self._answer())
         if raised:
@@ -135,7 +135,7 @@ class StandIn:
     def __setattr__(self, name: str, value: Any) -> None:
         self._objects.ask(self._stand_in, "setattr", name, value)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._objects.ask(self._stand_in, "call", *args, **kwargs)
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -183,7 +183,7 @@ def _function(name: str) -> Callable[..., Any]:
     import operator
 
     if name == "call":
-        return lambda target, *args, **kwargs: target(*args, **kwargs)
+        return lambda target, /, *args, **kwargs: target(*args, **kwargs)
     if name == "run":
         return _run
     if name == "take":

@@ -67,7 +67,7 @@ class Handle:
     def __decides(self) -> bool:
         return self.__made_by_test or self.__objects.weak
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if self.__name is not None:
             return self.__objects.call(self.__name, self, args, kwargs)
         value = self.__objects.operate("call", self, *args, **kwargs)
