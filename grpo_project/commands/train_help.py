@@ -43,7 +43,7 @@ SUBJECTS: Mapping[str, tuple[str, ...]] = {
     ),
     "Survival": (
         *("resume_from_checkpoint", "save_steps", "save_every_minutes", "save_total_limit", "max_runtime"),
-        *("preemption_grace_s", "overwrite_output_dir", "allow_config_change"),
+        *("preemption_grace_s", "stall_after_s", "on_hang", "overwrite_output_dir", "allow_config_change"),
     ),
     "Records and tracking": (
         *("report_to", "wandb_project", "wandb_run_name", "wandb_resume", "force_new_wandb_run", "samples_keep"),

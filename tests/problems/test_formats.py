@@ -118,7 +118,10 @@ def test_what_is_wrong_with_all_rows_alike_is_one_line(tmp_path):
 
 def test_one_fault_is_one_line(tmp_path):
     path = write(tmp_path, problem(entry_piont="f"))
-    assert error_of(path) == f"{path}: row 1, field entry_piont: is not a field of this format; did you mean 'entry_point'?"
+    assert (
+        error_of(path)
+        == f"{path}: row 1, field entry_piont: is not a field of this format; did you mean 'entry_point'?"
+    )
 
 
 @pytest.mark.parametrize(
