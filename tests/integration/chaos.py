@@ -1,6 +1,7 @@
 """Kills real training runs at random moments and compares what comes out with the run that was left alone.
 
     python tests/integration/chaos.py --kills 100        # what `make chaos` runs
+    python tests/integration/chaos.py --random 20        # random combinations of flags instead, two ends each
 
 Each run is the real command in a process of its own. The processes are forked from this one, which has loaded the
 libraries: a start costs a second instead of six, so that a hundred kills fit into minutes.
@@ -33,7 +34,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # forked children must find no thread pool
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from chaos_configurations import CONFIGURATIONS, ELASTIC, ENDS_STALLED, PROCESSES, flags_of
+from chaos_configurations import CONFIGURATIONS, ELASTIC, ENDS_STALLED, PROCESSES, RANDOM, SMALL, flags_of
 from run_differences import differences
 
 import grpo_project.training.run  # noqa: F401  what a start would load
@@ -57,6 +58,10 @@ class Report:
     @property
     def ends(self) -> int:
         return self.ways.total()
+
+
+class Refused(Exception):
+    """These flags do not go together, says the command."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,8 @@ def left_alone(flags: list[str], folder: Path, processes: int = 1, code: int = 0
     log, began = folder / "alone.log", time.monotonic()
     pids = fork_ranks([*flags, "--output_dir", str(folder / "alone")], log, processes)
     ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    if set(ended) == {2}:
+        raise Refused(log.read_text().strip().rpartition("\n")[2])
     if set(ended) != {code}:
         raise AssertionError(f"the uninterrupted run ended with {ended}: {log.read_text()[-2000:]}")
     return Alone(step_of(list_checkpoints(folder / "alone")[-1]), time.monotonic() - began, code)
@@ -285,11 +292,14 @@ def cli() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="how often runs are ended, over all configurations")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--random", type=int, metavar="N", help="N random combinations of flags, by the seed")
     parser.add_argument("--only", choices=list(CONFIGURATIONS), nargs="+")
     parser.add_argument("--keep", type=Path, help="keep the runs that differ in this folder")
     arguments = parser.parse_args()
     names = arguments.only or list(CONFIGURATIONS)
     each = -(-arguments.kills // len(names))
+    if arguments.random:
+        names, each = [f"{RANDOM}{arguments.seed}-{i}" for i in range(arguments.random)], 2
     total, different = Counter[str](), 0
     print(f"{'configuration':30} {'ended':>5} {'starts':>6}  by, and when")
     for name in names:
@@ -299,8 +309,12 @@ def cli() -> int:
                 code = 1 if name in ENDS_STALLED else 0
                 alone = left_alone(flags, Path(folder), PROCESSES.get(name, (1,))[0], code)
                 report = compare(name, flags, Path(folder), alone, each, random.Random(f"{name}-{arguments.seed}"))
+            except Refused as refused:
+                print(f"{name:30} refused: {refused}", flush=True)
             except AssertionError as error:
                 different += 1
+                if arguments.random:
+                    print(" ".join(flags[len(SMALL) :]))
                 print(f"{name:30} DIFFERENT: {error}", flush=True)
                 if arguments.keep:
                     shutil.copytree(folder, arguments.keep / name.replace(" ", "-"), dirs_exist_ok=True)

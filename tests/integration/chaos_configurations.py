@@ -7,6 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
+from chaos_random import random_flags
+
 from grpo_project.config import embedded_model_path
 from grpo_project.problems.native_writer import native_row
 from grpo_project.problems.quickstart import builtin_problems
@@ -80,6 +82,7 @@ ELASTIC = {name for name, processes in PROCESSES.items() if len(processes) > 1}
 """Compared up to rounding: sums over another number of processes round otherwise."""
 ENDS_STALLED = {"stall, stop"}
 """Configurations that a stall ends, with exit code 1 and no final model."""
+RANDOM = "random "
 STAGES = ("foundation", "elementary", "intermediate", "advanced", "expert")
 
 
@@ -119,4 +122,5 @@ def prepare(folder: Path) -> dict[str, str]:
 def flags_of(name: str, folder: Path) -> list[str]:
     """The flags of a configuration, with the files that they name below ``folder``."""
     files = prepare(folder)
-    return [*SMALL, *(files.get(flag, flag) for flag in CONFIGURATIONS[name])]
+    own = random_flags(name.removeprefix(RANDOM)) if name.startswith(RANDOM) else CONFIGURATIONS[name]
+    return [*SMALL, *(files.get(flag, flag) for flag in own)]

@@ -95,6 +95,16 @@ def test_flags_that_are_given_come_first(stopped: Path, capsys: pytest.CaptureFi
     assert "--learning_rate was 0.01, is 0.5" in capsys.readouterr().err
 
 
+def test_a_time_limit_is_that_of_one_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing could unset it, and a run with a limit of seconds would never come to its end."""
+    assert main(["train", *FLAGS, "--output_dir", "out", "--max_steps", "2", "--max_runtime", "1h"]) == 0
+    change(status="running", max_steps="3")
+    assert main(["resume", "out"]) == 0
+    assert steps(folder / "out") == [1, 2, 3]
+    assert "--max_runtime" not in capsys.readouterr().out
+    assert "max_runtime" not in " ".join(json.loads(Path("out/run.json").read_text())["attempts"][-1]["command"])
+
+
 def test_what_a_config_file_said_is_kept_without_the_file(folder: Path) -> None:
     Path("flags.yaml").write_text("max_steps: 2\nreward: mixed\n")
     assert main(["train", *FLAGS, "--output_dir", "out", "--config", "flags.yaml"]) == 0
