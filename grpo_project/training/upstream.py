@@ -183,6 +183,14 @@ HOOKS = (
         "trl/distributed.py",
         "gathers FSDP 1's weights",
     ),
+    # What TRL asks of vLLM (generation/merged_weights.py, generation/vllm_requests.py).
+    Hook(
+        "trl.generation.vllm_generation:VLLMGeneration",
+        "_iter_named_params",
+        (),
+        "trl/generation/vllm_generation.py:435",
+        "LoRA's weights are merged in copies",
+    ),
     # Which process is gone (training/peers.py).
     Hook(
         "torch.distributed.distributed_c10d",
