@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grpo_project.commands import problem_flags
 from grpo_project.curriculum.pools import graded
 from grpo_project.errors import ConfigError, DataError
 from grpo_project.problems.problem import LEVELS, Problem
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="problem file (native, HumanEval or MBPP; .gz too)")
+    parser.add_argument("dataset", metavar="DATASET", help=problem_flags.DATASET)
+    problem_flags.add_arguments(parser)
     parser.add_argument("--write", metavar="FILE", help="where the problems go with what was found, as JSON Lines")
     parser.add_argument("--model", "--model_name", metavar="M", help="hub id or folder (default: the embedded model)")
     parser.add_argument("--num_samples", type=int, default=8, metavar="S", help="completions of each problem")
@@ -57,11 +59,10 @@ def run(args: argparse.Namespace) -> int:
 
     from grpo_project.commands import evaluate
     from grpo_project.problems.native_writer import write_problems
-    from grpo_project.problems.sets import problems_of
 
     if args.write:
         require_new_file(Path(args.write))
-    problems = problems_of(args.dataset, "train")
+    problems = problem_flags.problems(args, args.dataset, "train")
     model = evaluate.find_model_folder(args.model)
     sampling = argparse.Namespace(
         **vars(args) | {"model": [model], "k": [1], "max_problems": None, "endpoint": None, "concurrency": 1}

@@ -10,6 +10,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_project.commands import problem_flags
 from grpo_project.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         "--dataset_path",
         metavar="FILE",
-        help="problems: native JSON or JSON Lines, HumanEval, MBPP (default: built-in)",
+        help=f"{problem_flags.DATASET} (default: builtin)",
     )
+    problem_flags.add_arguments(parser)
     parser.add_argument(
         "--output_dir",
         "--output",
@@ -105,9 +107,8 @@ def find_problems(args: argparse.Namespace) -> tuple[Problem, ...]:
     """The problems to evaluate, in a fixed order."""
     from grpo_project.problems.problem import BUILTIN
     from grpo_project.problems.selection import select_problems
-    from grpo_project.problems.sets import problems_of
 
-    problems = problems_of(args.dataset or BUILTIN, "heldout")
+    problems = problem_flags.problems(args, args.dataset or BUILTIN, "heldout")
     return select_problems(problems, args.max_problems or len(problems), args.seed, args.levels)
 
 

@@ -9,6 +9,7 @@ import argparse
 import ipaddress
 import os
 
+from grpo_project.commands import problem_flags
 from grpo_project.errors import ConfigError
 
 TOKEN = "GRPO_SERVE_TOKEN"
@@ -17,7 +18,8 @@ TOKEN = "GRPO_SERVE_TOKEN"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: the loopback address)")
     parser.add_argument("--port", type=int, default=8417, help="0 takes a free one, which is printed")
-    parser.add_argument("--dataset", metavar="FILE", help="problems that requests may name by id")
+    parser.add_argument("--dataset", metavar="FILE", help=f"{problem_flags.DATASET}; requests may name them by id")
+    problem_flags.add_arguments(parser)
     parser.add_argument("--queue", type=int, default=4096, metavar="N", help="completions accepted at a time; then 503")
     parser.add_argument(
         "--timeout_s", type=float, default=300.0, metavar="S", help="longest time of a request; then 504"
@@ -32,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Raises ``ConfigError`` before anything is listened to."""
-    from grpo_project.problems.formats import load_problems
     from grpo_project.verifier import Verifier
 
     token = os.environ.get(TOKEN) or None
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise ConfigError(f"grpo serve needs {error.name}: pip install 'grpo-project[serve]'") from error
 
-    problems = {problem.id: problem for problem in load_problems(args.dataset)} if args.dataset else {}
+    found = problem_flags.problems(args, args.dataset, "train") if args.dataset else ()
+    problems = {problem.id: problem for problem in found}
     verifier = Verifier(workers=args.verifier_workers, isolation=args.verifier_isolation)
     print(f"isolation: {verifier.isolation}, {verifier.workers} workers, {len(problems)} problems", flush=True)
     service = build_service(verifier, problems=problems, queue=args.queue, timeout_s=args.timeout_s, token=token)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_project.commands import problem_flags
 from grpo_project.errors import ConfigError, DataError
 from grpo_project.problems.verilog_published import KNOWN_FAULTY
 from grpo_project.problems.verilog_text import hollow
@@ -57,13 +58,8 @@ class Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dataset", nargs="?", metavar="DATASET", help="problem file, or a folder or archive of VerilogEval or RTLLM"
-    )
-    parser.add_argument(
-        "--dataset_base_path", metavar="FOLDER", help="where paths in the file start (default: the file's folder)"
-    )
-    parser.add_argument("--dataset_columns", metavar="FIELD=COLUMN,...", help="which columns hold what")
+    parser.add_argument("dataset", nargs="?", metavar="DATASET", help=problem_flags.DATASET)
+    problem_flags.add_arguments(parser)
     parser.add_argument("--solutions", metavar="FILE", help='JSON Lines of {"id", "completion"} to judge instead')
     parser.add_argument("--json", action="store_true", help="one JSON line for each row, and nothing else on stdout")
     parser.add_argument("--selftest", action="store_true", help="show what the sandbox holds on this machine")
@@ -76,8 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from grpo_project.problems.formats import load_problems
-    from grpo_project.problems.rows import parse_columns
     from grpo_project.verifier import Verifier
 
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -90,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         if args.selftest:
             fault = not _selftest(verifier, as_json=args.json)
         if args.dataset is not None:
-            problems = load_problems(args.dataset, args.dataset_base_path, parse_columns(args.dataset_columns))
+            problems = problem_flags.problems(args, args.dataset, "train")
             rows = _given(problems, Path(args.solutions)) if args.solutions else _references(problems)
             _judge(verifier, rows, flags=not args.solutions)
             _print_json(rows) if args.json else _print_table(rows, verifier)
@@ -182,8 +176,6 @@ def _notes_of(row: Row) -> list[str]:
 
 def _weak_note(verdict: Verdict) -> str:
     count = sum(test.weak for test in verdict.tests)
-    if not count:
-        return f"weak: {verdict.method or 'judged inside of the cage'}"
     earns = ", so nothing earns a reward without --weak_tests allow" if count == len(verdict.tests) else ""
     return f"weak: {count} of {verdict.total} tests left to the program's own objects{earns}"
 

@@ -34,13 +34,17 @@ class Graded:
 
     results: list[Result]
     cpu_s: float
-    weak: bool = False
     method: str = ""
     """How it was judged, where the language knows several ways."""
     remarks: list[str] = field(default_factory=list)
     """What is odd about the problem, for whoever made it."""
     out_of_memory: bool = False
     """The machine was short of memory, and the kernel ended the candidate for it."""
+
+    @property
+    def weak(self) -> bool:
+        """Some test leaves it to the candidate whether it is right."""
+        return any(result.weak for result in self.results)
 
 
 class Room(Protocol):

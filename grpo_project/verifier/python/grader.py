@@ -83,10 +83,6 @@ class Grader:
             result.weak = weak
         return results, cpu_s
 
-    @property
-    def weak(self) -> bool:
-        return any(self.weak_tests)
-
     def _grade_staying(
         self, cage: Cage, program: str, seed: bytes, prefetch: Prefetch, tests: Sequence[int], *, final: bool
     ) -> tuple[list[Result], Calls, float]:

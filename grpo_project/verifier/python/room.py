@@ -48,7 +48,7 @@ class Room:
         results, cpu_s = grader.grade(cage, program, seed)
         if cage.killed_by_others and not cage.out_of_memory:
             results, cpu_s = grader.grade(cage, program, seed)
-        return Graded(results, cpu_s, grader.weak, out_of_memory=cage.out_of_memory)
+        return Graded(results, cpu_s, out_of_memory=cage.out_of_memory)
 
     def _cage_for(self, grader: Grader, program: str) -> Cage:
         """Loading numpy takes fifty times as long as a small program: one zygote has it loaded."""

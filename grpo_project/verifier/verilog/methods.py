@@ -47,7 +47,7 @@ def nonce() -> str:
 class Replay:
     """Golden outputs at each sample; x and z in them mean that any value is right."""
 
-    name, weak = "replay", False
+    name = "replay"
 
     def __init__(self, interface: Interface, stimuli: Stimuli, golden: Sequence[str], tests: Sequence[Test]) -> None:
         self.interface = interface
@@ -136,7 +136,7 @@ def named_bits(interface: Interface, bits: str) -> str:
 class Player:
     """Runs the design by itself, plays its outputs into the bench, and again where the bench reacted to them."""
 
-    name, weak = "player", False
+    name = "player"
 
     def __init__(
         self, bench: Bench, stimuli: Stimuli, trace: Trace, merged: bool, tests: Sequence[Test], report: Report
@@ -210,7 +210,7 @@ def run_traced(
 class Nonce:
     """The published bench, its modules renamed and everything it prints between marks."""
 
-    name, weak = "nonce bench", False  # every design that comes here passed the check of its preprocessed text
+    name = "nonce bench"  # every design that comes here passed the check of its preprocessed text
 
     def __init__(self, bench: Bench, tests: Sequence[Test], report: Report | None) -> None:
         self.bench = bench

@@ -28,7 +28,7 @@ class Room:
         assert self._simulator is not None
         prepared = grader.prepared(self._simulator)
         results, cpu_s = grader.hold(self._simulator, program)
-        return Graded(results, cpu_s, prepared.method.weak, prepared.method.name, prepared.remarks)
+        return Graded(results, cpu_s, prepared.method.name, prepared.remarks)
 
     def start(self) -> None:
         """Which programs are needed is known with the first problem."""
