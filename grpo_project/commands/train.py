@@ -130,6 +130,8 @@ def announce(plan: RunPlan, isolation: str, console: Console) -> None:
 
 def step_line(plan: RunPlan) -> str:
     """What a step is made of and how many there are, so that a bad default is seen before it costs a day."""
+    from transformers import SchedulerType  # a name, or transformers' own kind of name
+
     configuration = plan.configuration
     grpo, model = configuration.grpo, configuration.model
     what = f"LoRA of rank {model.lora_r}" if model.use_peft else "all weights"
@@ -138,7 +140,7 @@ def step_line(plan: RunPlan) -> str:
     return (
         f"A step: {problems_a_step(configuration):g} problems x {grpo.num_generations} completions of at most "
         f"{grpo.max_completion_length} tokens, {what}, learning rate {grpo.learning_rate:g} "
-        f"({grpo.lr_scheduler_type}); {steps}, {how_long(plan)}"
+        f"({SchedulerType(grpo.lr_scheduler_type).value}); {steps}, {how_long(plan)}"
         + ("; --recipe trl takes TRL's defaults" if own else "")
     )
 
