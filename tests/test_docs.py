@@ -3,6 +3,7 @@ and the Chinese pages are in step with the English ones."""
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 import subprocess
@@ -97,6 +98,24 @@ def test_every_metric_of_trl_is_explained() -> None:
     explained = (DOCS / "metrics.md").read_text(encoding="utf-8")
     lacking = [name for name in names if f"`{re.sub('{.*}', 'NAME', name)}`" not in explained]
     assert not lacking
+
+
+def written_events() -> set[str]:
+    """The names of events that the source hands to the journal."""
+    found: set[str] = set()
+    for path in (ROOT / "grpo_project").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = messages.name_of(node.func) if isinstance(node, ast.Call) else ""
+            if name in ("event", "_event", "append_event", "on_checkpoint"):
+                constants = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+                found |= {text for text in constants if isinstance(text, str)}
+    return found
+
+
+def test_every_event_is_described() -> None:
+    assert len(written_events()) > 15
+    described = (DOCS / "file-formats.md").read_text(encoding="utf-8")
+    assert not [name for name in written_events() if f"`{name}`" not in described]
 
 
 def as_pattern(text: str, hole: str) -> re.Pattern[str]:
