@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from grpo_project.problems.problem import Problem
     from grpo_project.verifier import Job, Verdict, Verifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PLACES = {
     "Curriculum": "curriculum",

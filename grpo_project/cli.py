@@ -33,6 +33,8 @@ COMMANDS = {
     "verify": "run a problem file's reference solutions, or given completions, through the sandbox",
     "difficulty": "estimate each problem's difficulty for a model by sampling, and write complexity and level",
     "convert": "read problems in any format, and write them in the native one",
+    "recipe": "print a complete set of flags to start from, as YAML",
+    "self-check": "use this installation once: sandbox, a run that is killed and resumed, W&B",
     "doctor": "check this machine: versions, accelerator, sandbox, W&B, disk",
     "report": "write a page about a run, or comparing several: one HTML file; --serve keeps it up to date",
     "status": "how a run stands: step, evaluations, why it is in its stage, what W&B has, what went wrong",
