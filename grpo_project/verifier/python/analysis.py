@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from grpo_project.verifier.python.chance import asks_for_chance
 from grpo_project.verifier.python.origins import Origins, mentions, place_of
 
 IN_OUT, READ, MAIN = "__in_out__", "__read__", "__unittest_main__"
@@ -74,6 +75,8 @@ def facts_of(
     facts = Facts(frozenset(names), inexpressible=_inexpressible(tree))
     if not classes and not facts.inexpressible and any(_asks_for_identity(node, own) for node in ast.walk(tree)):
         facts.inexpressible = "it asks whether two values are one object, and values are copies outside of the cage"
+    if not facts.inexpressible and asks_for_chance(tree, own - classes):
+        facts.inexpressible = "it asks that the same call returns something else each time, and here it has one answer"
     facts.holds_objects = bool(classes) or _needs_objects(tree, own)
     facts.weak = bool(classes) and Origins(tree, own, classes).weak()
     facts.arguments = set(_looked_at(tree, own, facts.holds_objects))
