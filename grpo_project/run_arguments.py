@@ -106,6 +106,12 @@ class RunArguments:
         "How model-written code is caged. Default: the strongest that this machine allows.",
         choices=["namespaces", "landlock", "rlimits"],
     )
+    verifier_address: str | None = _arg(
+        None, "Judge on a Ray cluster: ray (this machine), auto, HOST:PORT or ray://HOST:PORT (docs/cluster.md)."
+    )
+    verifier_fallback: str | None = _arg(
+        None, "What to do when the cluster has had no node for minutes: `local` goes on here.", choices=["local"]
+    )
     max_infrastructure_rate: float = _arg(
         0.02,
         "End the run when so large a share of the newest 1,000 completions could not be judged, for reasons of our own "

@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", type=int, default=64, metavar="B", help="completions generated at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--system_prompt", help="system message for chat models")
+    parser.add_argument(
+        "--verifier_address", metavar="ADDRESS", help="judge on a Ray cluster: ray, auto, HOST:PORT or ray://HOST:PORT"
+    )
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     parser.add_argument(
         "--output_dir",

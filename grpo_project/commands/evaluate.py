@@ -64,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", type=int, default=64, metavar="B", help="completions generated at once")
     parser.add_argument("--seed", type=int, default=0, help="chooses problems and seeds the sampling")
     parser.add_argument("--system_prompt", help="system message for chat models")
+    parser.add_argument(
+        "--verifier_address", metavar="ADDRESS", help="judge on a Ray cluster: ray, auto, HOST:PORT or ray://HOST:PORT"
+    )
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
 
 
@@ -165,7 +168,10 @@ def generate_and_judge(
     else:
         endpoint = Endpoint(args.endpoint, model_name, concurrency=args.concurrency)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with closing(Verifier()) as verifier, Progress(*columns, console=console, transient=True) as progress:
+    with (
+        closing(Verifier(address=args.verifier_address)) as verifier,
+        Progress(*columns, console=console, transient=True) as progress,
+    ):
         evaluator = Evaluator(
             problems,
             tokenizer,

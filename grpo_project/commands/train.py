@@ -65,6 +65,8 @@ def _train(argv: Sequence[str]) -> int:
         isolation=run.verifier_isolation,
         cache=run.verifier_cache,
         secret=plan.verifier_secret,
+        address=run.verifier_address,
+        fallback=run.verifier_fallback,
     ) as verifier:
         if plan.earlier.finished_at is not None:
             console.print(f"{plan.output_dir}: this run is finished (step {plan.earlier.finished_at}); nothing to do.")

@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--verifier_workers", type=int, metavar="N", help="programs run at a time (default: one a core)"
     )
     parser.add_argument(
+        "--verifier_address", metavar="ADDRESS", help="judge on a Ray cluster: ray, auto, HOST:PORT or ray://HOST:PORT"
+    )
+    parser.add_argument(
         "--verifier_isolation", metavar="LEVEL", help="namespaces, landlock or rlimits (default: the strongest here)"
     )
 
@@ -80,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("name a problem file (grpo verify DATASET), or ask for --selftest")
     fault = False
     # No cache: three runs are made to be compared.
-    with Verifier(workers=args.verifier_workers, isolation=args.verifier_isolation, cache=False) as verifier:
+    options = {"workers": args.verifier_workers, "isolation": args.verifier_isolation, "address": args.verifier_address}
+    with Verifier(**options, cache=False) as verifier:
         if args.selftest:
             fault = not _selftest(verifier, as_json=args.json)
         if args.dataset is not None:

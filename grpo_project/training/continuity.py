@@ -26,6 +26,8 @@ HARMLESS = (
     *(
         "force_new_wandb_run",
         "verifier_workers",
+        "verifier_address",
+        "verifier_fallback",
         "verifier_cache",
         "max_infrastructure_rate",
         "samples_keep",

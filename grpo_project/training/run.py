@@ -60,7 +60,8 @@ def train(plan: RunPlan, verifier: Verifier, console: Console) -> Outcome:
         with nothing_left_behind(plan.output_dir):
             trainer, evaluation = build_trainer(plan, load_tokenizer(plan), verifier, stop)
         PartialState().wait_for_everyone()  # every rank has its plan and its trainer; now the run directory may change
-        with open_run(plan, verifier.isolation, main_process) as run:
+        nodes = {"verifier_nodes": verifier.nodes} if arguments.verifier_address else {}
+        with open_run(plan, verifier.isolation, main_process, **nodes) as run:
             events = connect(trainer, evaluation, run, plan, stop, progress)
             try:
                 with watching(trainer, arguments, stop, events), together():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from grpo_project.errors import ConfigError
+from grpo_project.errors import ConfigError, SandboxError
 from grpo_project.problems.problem import Problem
 from grpo_project.verifier.cage import machine
 from grpo_project.verifier.cage.isolation import LEVELS
@@ -17,6 +19,11 @@ from grpo_project.verifier.engine.batch import Batch, Cache
 from grpo_project.verifier.engine.engine import Engine
 from grpo_project.verifier.languages import Spec, spec_of
 from grpo_project.verifier.verdict import Job, Verdict
+
+if TYPE_CHECKING:
+    from grpo_project.verifier.engine.cluster import ClusterEngine
+
+logger = logging.getLogger("grpo_project")
 
 _SPECS_KEPT = 4096
 
@@ -34,6 +41,9 @@ class Verifier:
             and never ``rlimits``, which has to be named.
         cache: keep verdicts by code, tests and limits.
         stop_early: leave a candidate's other tests out once one has failed, for rewards that are all or nothing.
+        address: a Ray cluster to judge on (``ray``, ``auto``, ``HOST:PORT``, ``ray://HOST:PORT``), not this machine.
+            ``workers`` are then those of each node, by default all of its cores. See docs/cluster.md.
+        fallback: "local" goes on with this machine's own workers where the cluster has no node for minutes.
         secret: with the same secret, the same program gets the same verdict from the same tests, in any process and on
             any machine: the second order of the calls and the randomness that a program draws come from it. Keep it
             from the model. Without one it is drawn anew.
@@ -51,19 +61,24 @@ class Verifier:
         cache: bool = True,
         stop_early: bool = False,
         secret: bytes | None = None,
+        address: str | None = None,
+        fallback: str | None = None,
     ) -> None:
         if isolation is not None and isolation not in LEVELS:
             raise ConfigError(f"verifier isolation {isolation!r}: choose one of {', '.join(LEVELS)}")
         if workers is not None and workers < 1:
             raise ConfigError(f"verifier workers {workers}: at least 1")
         self.workers = workers or machine.workers()
+        self._per_node = workers
+        self._address, self._fallback = address, fallback
         self._asked = isolation
         self._stop_early = stop_early
         self._secret = os.urandom(32) if secret is None else secret
         self._cache = Cache() if cache else None
         self._specs: OrderedDict[int, tuple[Problem, Spec]] = OrderedDict()
         self._counts = {"jobs": 0, "run": 0, "cached": 0, "duplicates": 0}
-        self._engine: Engine | None = None
+        self._engine: Engine | ClusterEngine | None = None
+        self._gave_up = False  # the cluster had no node for so long that the engine was given up
         self._lock = threading.Lock()
         self._owner = os.getpid()
 
@@ -71,6 +86,12 @@ class Verifier:
     def isolation(self) -> str:
         """The isolation level in force. Starts the workers to find out."""
         return self._running().isolation
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        """The isolation level of each node of the cluster; empty without one. Starts the workers to find out."""
+        engine = self._running()
+        return {} if isinstance(engine, Engine) else engine.nodes
 
     @property
     def counts(self) -> dict[str, int]:
@@ -139,16 +160,31 @@ class Verifier:
                 self._engine.close()
                 self._engine = None
 
-    def _running(self) -> Engine:
+    def _running(self) -> Engine | ClusterEngine:
         self._after_fork()
         with self._lock:
             if self._engine is not None and not self._engine.usable:
+                self._gave_up = not isinstance(self._engine, Engine)
                 self._engine.close()
                 self._engine = None
             if self._engine is None:
-                self._engine = Engine(self.workers, self._asked)
+                self._engine = self._start()
                 weakref.finalize(self, self._engine.close)
             return self._engine
+
+    def _start(self) -> Engine | ClusterEngine:
+        if self._address is None:
+            return Engine(self.workers, self._asked)
+        from grpo_project.verifier.engine.cluster import ClusterEngine
+
+        if not self._gave_up or self._fallback is None:
+            try:
+                return ClusterEngine(self._address, self._per_node, self._asked)
+            except SandboxError:
+                if self._fallback is None:
+                    raise
+        logger.warning("verification: going on with this machine's own workers (--verifier_fallback local)")
+        return Engine(machine.workers(), self._asked)
 
     def _batch(
         self,

@@ -14,7 +14,7 @@ SIGNATURES = {
     "as_dataset": "(problems, tokenizer=None, system_prompt=None)",
     "evaluate": "(model, problems, *, tokenizer=None, num_samples=1, temperature=None, ks=None, max_new_tokens=512, "
     "batch_size=64, seed=0, system_prompt=None, verifier=None)",
-    "load_problems": "(path, base_path=None)",
+    "load_problems": "(path, base_path=None, columns=None)",
     "train": "(config)",
     "verify": "(problem, completion)",
     "Curriculum": "(problems, settings=None, *, seed=0, threshold=None, on_stall=None, evaluation_interval=25)",
@@ -36,7 +36,8 @@ SIGNATURES = {
     "Run.events": "(self)",
     "Run.samples": "(self)",
     "Run.evaluations": "(self)",
-    "Verifier": "(*, workers=None, isolation=None, cache=True, stop_early=False, secret=None)",
+    "Verifier": "(*, workers=None, isolation=None, cache=True, stop_early=False, secret=None, "
+    "address=None, fallback=None)",
     "Verifier.verify": "(self, job)",
     "Verifier.verify_many": "(self, jobs, *, secret=None, keep_unusable=False)",
     "Verifier.stream": "(self, jobs, *, keep_faults=False)",

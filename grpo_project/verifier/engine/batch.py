@@ -63,7 +63,7 @@ class Batch:
         self,
         jobs: Sequence[Job],
         *,
-        engine: Callable[[], Engine],
+        engine: Callable[[], Any],
         spec: Callable[[Problem], Spec],
         cache: Cache | None,
         counts: dict[str, int],
