@@ -42,7 +42,7 @@ def test_recipes_are_listed_and_printed_as_flags(tmp_path: Path, capsys: pytest.
     (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
     assert parse_configuration(["--config", str(tmp_path / "mine.yaml")]).run.model_name
     assert main(["recipe", "none_such"]) == 2
-    assert "there are own_model" in capsys.readouterr().err
+    assert "there are accelerate/fsdp2" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -38,7 +38,6 @@ HARMLESS = (
         "stall_after_s",
         "on_hang",
         "allow_config_change",
-        "allow_data_change",
         "recipe",
         "overwrite_output_dir",
         "print_curriculum",
