@@ -97,6 +97,12 @@ def test_the_source_is_looked_through_for_messages() -> None:
             "最近 8 个批次中 90% 的组没有方差，因而没有梯度：它们的样本全部失败。"
             "请换更容易的题，按单个测试给分，或调大 --num_generations。",
         ),
+        (
+            "In stage foundation at step 3: pass rate 0.89 (0.20 to 1.00, from 4 results), threshold 0.70; missing to "
+            "advance: a lower confidence bound above 0.70. 36 problems without a level are not sorted yet.",
+            "第 3 步处于阶段 foundation：通过率 0.89（0.20 到 1.00，来自 4 个结果），"
+            "阈值 0.70；前进还缺：置信下界高于 0.70. 36 道没有难度级别的题尚未归类。",
+        ),
         ("nobody has translated this: 1; or that", "nobody has translated this: 1; or that"),
         ("step 3/60  reward 0.5", "step 3/60  reward 0.5"),
     ],

@@ -86,6 +86,7 @@ MORE = {
     "at most {1} MB host": "reports/status.py",
     "at most {1} MB host, {2} MB device": "reports/status.py",
     "{1} of {2}": "reports/status.py",
+    "In stage {1} at step {2}: {3}, threshold {4}; missing to advance: {5}": "curriculum/progress.py",
     "{1} to {2},": "curriculum/progress.py",
 }
 """Frames that are too short to be found by the rules below."""
