@@ -17,7 +17,7 @@ from grpo_project.run_arguments import DEFAULTS
 
 OF_ONE_START = frozenset(
     ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "force_new_wandb_run", "print_curriculum")
-) | {"allow_config_change", "allow_data_change", "max_runtime"}
+) | {"allow_config_change", "max_runtime"}
 """Flags that were meant for the start that they were given to: a time limit is that of one job, and none unsets it."""
 PATHS = frozenset(("model_name", "dataset_path", "dataset_base_path", "eval_dataset_path", "curriculum_config"))
 """Flags whose value may be a path; a relative one starts from the folder that the run was started in."""
