@@ -47,7 +47,7 @@ format: $(VENV)/.installed-dev  ## rewrite the code in our format
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.installed-dev  ## every benchmark; each prints a table of ratios (an hour or two: bench-learning trains 30 models)
-	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out %/bench_gpu.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$file || exit 1; done
 
 bench-%: $(VENV)/.installed-dev  ## one benchmark: make bench-verifier
 	$(BIN)/python benchmarks/bench_$*.py $(ARGS)

@@ -25,6 +25,7 @@ SMALL = {
     "model_name": MODEL,
     "dataset_path": "builtin:everyday",
     "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
     "num_generations": 4,
     "max_completion_length": 24,
     "max_steps": 4,
