@@ -24,6 +24,29 @@ ALIASES = {
     "eval_dataset": "eval_dataset_path",
 }
 """Other names of our flags, in every command."""
+ELSEWHERE = {
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "train_batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "group_size": "num_generations",
+    "n_samples": "num_generations",
+    "rollout_n": "num_generations",
+    "max_new_tokens": "max_completion_length",
+    "max_tokens": "max_completion_length",
+    "max_response_length": "max_completion_length",
+    "kl_coef": "beta",
+    "output": "output_dir",
+    "out": "output_dir",
+    "resume": "resume_from_checkpoint",
+    "wandb": "report_to",
+    "lora": "use_peft",
+    "lora_rank": "lora_r",
+    "grad_accum": "gradient_accumulation_steps",
+}
+"""What other trainers call a flag, whose letters would lead elsewhere."""
 
 SOURCES = (
     ("transformers", "training_args.py", "TrainingArguments"),
@@ -198,6 +221,8 @@ def _refuse_two_names(found: Sequence[Segment]) -> None:
 
 
 def _nearest(typed: str, known: Mapping[str, Flag]) -> str:
+    if (meant := ELSEWHERE.get(typed.lstrip("-").replace("-", "_"))) in known:
+        return f"did you mean --{meant}?"
     options = [f"--{name}" for name in (*known, *ALIASES)]
     close = difflib.get_close_matches(typed.replace("-", "_").replace("__", "--", 1), options, n=1)
     return f"did you mean {close[0]}?" if close else "`grpo train --help` lists all flags"

@@ -37,7 +37,7 @@ class RunArguments:
 
     model_name: str | None = _arg(
         None,
-        "Model to train: a hub id or a local folder (also --model). Default: the embedded model.",
+        "Model to train: a hub id or a local folder (also --model_name). Default: the embedded model.",
     )
     recipe: str = _arg(
         "auto",
@@ -57,11 +57,11 @@ class RunArguments:
         None, "Where paths in the problem files start (benches, references). Default: the file's own folder."
     )
     eval_dataset_path: str | None = _arg(
-        None, "Held-out problems for the evaluations. Default: a part of DATASET_PATH; without one, embedded problems."
+        None, "Held-out problems for the evaluations. Default: a part of --dataset; without one, embedded problems."
     )
     eval_split: float = _arg(
         0.05,
-        "Share of DATASET_PATH held out, 16 to 512 problems, where no EVAL_DATASET_PATH is given (0: none).",
+        "Share of --dataset held out, 16 to 512 problems, where no --eval_dataset is given (0: none).",
     )
     system_prompt: str | None = _arg(
         None, "System message for chat models: how to answer. Default: one program in a fenced block, by the language."

@@ -124,6 +124,7 @@ def test_every_trl_flag_is_accepted() -> None:
 BAD = {
     "unknown flag": (["--learning_rte", "1"], "did you mean --learning_rate?"),
     "abbreviated flag": (["--learning", "1"], "unknown argument --learning"),
+    "another trainer's name": (["--lr", "1"], "unknown argument --lr; did you mean --learning_rate?"),
     "value of the wrong type": (["--max_steps", "many"], "--max_steps"),
     "choice": (["--weak_tests", "random"], "--weak_tests"),
     "out of range": (["--max_eval_samples", "0"], "--max_eval_samples is 0; it must be at least 1"),
