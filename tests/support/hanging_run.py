@@ -61,8 +61,10 @@ class HangingState:
         pass
 
 
+every = 100 if kind == "python" and place != "save" else 1  # where the hang itself is to save, nothing else does
+
 with StopRequest(grace_s=4.0) as stop:
-    trainer = build(Path(sys.argv[4]), folder, stop, save_steps=1, components={"hanging": HangingState()})
+    trainer = build(Path(sys.argv[4]), folder, stop, save_steps=every, components={"hanging": HangingState()})
     trainer.judge = HangingJudge()
     trainer.model.register_forward_hook(hang_in_forward)
     with Watchdog(

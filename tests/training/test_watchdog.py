@@ -23,7 +23,7 @@ HANGING = Path(__file__).parent.parent / "support" / "hanging_run.py"
 def hang(
     place: str, folder: Path, kind: str, model: Path
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
-    """A run of six steps that hangs at ``place`` in its third; it saves after each."""
+    """A run of six steps that hangs at ``place`` in its third."""
     done = subprocess.run(
         [sys.executable, str(HANGING), place, str(folder), kind, str(model)],
         capture_output=True,
