@@ -3,9 +3,10 @@
     python benchmarks/bench_resume.py [--rounds 3] [--skip-trl]
 
 1. Seconds from the command to the first new step: a fresh start against a resume, alternating.
-2. The share of training time that saving a checkpoint takes (staged, hashed, flushed, renamed).
+2. The share of training time that saving a checkpoint takes (staged, hashed, renamed; flushed beside the next steps),
+   and for a model of 250 MB with its optimizer: how long training waits for it, until it is flushed, CPU seconds.
 3. TRL's own GRPOTrainer, stopped at a checkpoint and resumed: are its weights those of the uninterrupted run? What this
-   project does in such places is tested, not printed: tests/core/test_exact_resume.py.
+   project does in such places is tested, not printed: tests/training/test_exact_resume.py.
 """
 
 from __future__ import annotations
@@ -80,6 +81,34 @@ def saving() -> tuple[float, float]:
         return statistics.median(saves), statistics.median(row["step_time"] for row in run.metrics("train"))
 
 
+def one_save(rounds: int) -> tuple[float, float, float]:
+    """Medians for a checkpoint of 250 MB: seconds that training waits, seconds until it is flushed, CPU seconds."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+    from short_runs import build
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from grpo_project.config import embedded_model_path
+
+    wider = {"hidden_size": 512, "num_hidden_layers": 6, "intermediate_size": 1536, "num_attention_heads": 8}
+    with tempfile.TemporaryDirectory() as folder:
+        model, run = Path(folder, "model"), Path(folder, "run")
+        config = AutoConfig.from_pretrained(embedded_model_path(), num_key_value_heads=8, head_dim=64, **wider)
+        AutoModelForCausalLM.from_config(config).save_pretrained(model)
+        AutoTokenizer.from_pretrained(embedded_model_path()).save_pretrained(model)
+        trainer = build(model, run, max_steps=1, save_steps=100, save_total_limit=2)
+        trainer.train()
+        found = []
+        for _ in range(rounds):
+            trainer.state.global_step += 1
+            started, cpu = time.perf_counter(), time.process_time()
+            trainer._save_checkpoint(trainer.model, None)
+            waited = time.perf_counter() - started
+            trainer.settle()
+            found.append((waited, time.perf_counter() - started, time.process_time() - cpu))
+    waited, flushed, cpu = (statistics.median(column) for column in zip(*found, strict=True))
+    return waited, flushed, cpu
+
+
 def trl_alone(changes: dict[str, Any]) -> str:
     """``exact``, or what differs first between TRL's uninterrupted and its resumed run."""
     import torch
@@ -146,6 +175,9 @@ def main() -> None:
     every = 25  # the embedded run's --save_steps
     share = save / (every * step + save)
     table.add_row("a save (4 MB model)", f"{save:.3f}", f"{share:.1%} of the time, saving every {every} steps", "")
+    waited, flushed, cpu = one_save(2 * arguments.rounds + 1)
+    detail = f"flushed after {flushed:.3f} s; {cpu:.3f} CPU s"
+    table.add_row("a save (250 MB), training waits", f"{waited:.3f}", detail, "")
     console.print(table)
 
     if not arguments.skip_trl:
