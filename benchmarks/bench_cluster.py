@@ -2,7 +2,7 @@
 
     python benchmarks/bench_cluster.py [--jobs 400] [--rounds 3]
 
-Both have two workers of this machine's, take the same jobs in turn, and keep no verdicts. The null jobs are programs that
+Both have two workers of this machine, take the same jobs in turn, and keep no verdicts. The null jobs are programs that
 do next to nothing: what a job costs beside its own work.
 """
 
