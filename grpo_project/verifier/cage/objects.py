@@ -14,6 +14,7 @@ Records: ["value", v, arguments after it], ["raised", ...], ["missing"], and at 
 from __future__ import annotations
 
 import io
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +57,7 @@ class Objects:
     def keep(self, value: Any) -> dict[str, Any]:
         """What the trusted side gets in place of an object."""
         number = value.__dict__.get("_stand_in") if type(value) in (types.FunctionType, StandIn) else None
-        if type(number) is int:
+        if type(number) is int and self._theirs.get(number) is value:  # ``functools.wraps`` copies the number
             return {"l": number}
         if isinstance(value, type):
             bases = [[base.__name__, self._number(base)] for base in value.__mro__]
@@ -192,7 +193,9 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 def _run(coroutine: Any) -> Any:
-    """A coroutine's result: driven by hand while it waits for nothing, which spares the event loop."""
+    """A coroutine's result: in an event loop where the program knows of one, else driven by hand."""
+    if (asyncio := sys.modules.get("asyncio")) is not None:
+        return asyncio.run(coroutine)
     try:
         coroutine.send(None)
     except StopIteration as stop:

@@ -7,12 +7,13 @@ runs outside of the cage. The text is JSON; what JSON lacks is an object with on
     {"i": "hex"} huge int   {"c": [re, im]} complex   {"n": ["Fraction" | "Decimal", text]} an exact number
     {"r": [start, stop, step]} range   {"k": [maxlen, [...]]} deque   {"m": ["date" | "datetime" | "time", text]}
     {"m": ["timedelta", [days, seconds, microseconds]]}   {"p": [type name, [field names], [...]]} named tuple
+    {"u": ["Counter" | "OrderedDict" | "defaultdict", factory or None, [[k, v], ...]]} a dictionary of collections
     {"a": [dtype, shape, nested lists]} numpy array
     {"q": [type name, [...]]} an iterable that is none of the above (generator, a view)
     {"x": [type name, text]} anything else: equal to nothing
 
-A subclass of a built-in container is written as the data it holds (a Counter is its dictionary). Where a test holds
-objects of the program's (``objects``), iterators and "anything else" are written as
+A subclass of a built-in container is written as the data it holds (a class of its own of dictionaries is a dictionary).
+Where a test holds objects of the program's (``objects``), iterators and "anything else" are written as
 
     {"h": [number, kind, type name, or for a class [[name, number], ...] of it and its bases]}
     {"l": number} one of the test's own
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -33,6 +34,8 @@ _HUGE_BITS = 4096  # above it, decimal text costs quadratic time
 _TEXT = 200
 _ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 _DECODER = json.JSONDecoder()
+_DICTIONARIES = (Counter, OrderedDict, defaultdict)
+_FACTORIES = {kind.__name__: kind for kind in (int, list, set, dict, str, float)}
 _ARRAY_TYPES = frozenset(
     [
         "bool",
@@ -124,6 +127,11 @@ def _outgoing(value: Any, depth: int) -> Any:
             items = [_outgoing(item, depth) for item in base.__iter__(value)]
             names = getattr(kind, "_fields", None) if tag == "t" and kind is not tuple else None
             return {tag: items} if names is None else {"p": [kind.__name__, list(names), items]}
+    if kind in _DICTIONARIES:
+        made = getattr(value, "default_factory", None)
+        if kind is not defaultdict or any(made is known for known in _FACTORIES.values()):
+            pairs = [[_outgoing(key, depth), _outgoing(item, depth)] for key, item in dict.items(value)]
+            return {"u": [kind.__name__, None if made is None else made.__name__, pairs]}
     if issubclass(kind, dict):
         return {"d": [[_outgoing(key, depth), _outgoing(item, depth)] for key, item in dict.items(value)]}
     if issubclass(kind, list):
@@ -216,6 +224,8 @@ def _incoming(value: Any, depth: int, decoder: Decoder) -> Any:
         return tuple([_incoming(item, depth, decoder) for item in list_of(content)])
     if tag == "d":
         return {_incoming(key, depth, decoder): _incoming(item, depth, decoder) for key, item in list_of(content)}
+    if tag == "u":
+        return _dictionary(content, depth, decoder)
     if tag == "s":
         return {_incoming(item, depth, decoder) for item in list_of(content)}
     if tag == "f":
@@ -247,6 +257,14 @@ def _incoming(value: Any, depth: int, decoder: Decoder) -> Any:
         kind, shape, items = content
         return _array(text_of(kind), list_of(shape), _incoming(items, depth, decoder))
     raise Malformed(f"unknown tag {tag[:_TEXT]!r}")
+
+
+def _dictionary(content: Any, depth: int, decoder: Decoder) -> dict[Any, Any]:
+    name, made, pairs = content
+    found = {_incoming(key, depth, decoder): _incoming(item, depth, decoder) for key, item in list_of(pairs)}
+    if name == "defaultdict":
+        return defaultdict(_FACTORIES[made], found)
+    return {"Counter": Counter, "OrderedDict": OrderedDict}[name](found)
 
 
 def list_of(value: Any) -> list[Any]:
