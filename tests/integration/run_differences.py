@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 from grpo_project.record.evaluations import read_evaluations
 from grpo_project.record.run_directory import Run, valid_until
@@ -56,8 +55,8 @@ def weights(expected: Path, found: Path, up_to_rounding: bool = False) -> list[s
             return [f"{file} is there once"]
         ours, others = load_file(expected / file), load_file(found / file)
         for key in {**ours, **others}:
-            near = up_to_rounding and np.allclose(ours[key], others[key], rtol=0, atol=ROUNDING)
-            if not near and ours[key].tobytes() != others[key].tobytes():
+            near = up_to_rounding and torch.allclose(ours[key], others[key], rtol=0, atol=ROUNDING)
+            if not near and not torch.equal(ours[key].view(torch.uint8), others[key].view(torch.uint8)):
                 different.append(key)
     return different
 
