@@ -1,7 +1,9 @@
 """Right programs in the forms that published sets have: what plain Python passes, passes here (``published_forms``)."""
 
+import subprocess
 import sys
 import types
+import unittest
 
 import pytest
 from published_forms import CLASSES, FILES, FUNCTIONS, PROGRAMS
@@ -12,17 +14,29 @@ from grpo_project.verifier import Job, Verifier
 MODULE = {"exercism": "leap"}
 
 
-def passes_plainly(program: str, test: str) -> bool:
-    module = types.ModuleType("solution")
-    sys.modules["solution"], before = module, sys.modules.get("solution")
+def passes_plainly(program: str, test: str, case: str = "", module_name: str = "solution") -> bool:
+    """Whether ``test`` runs through after ``program``; its ``case``, where it is a file of some."""
+    module = types.ModuleType(module_name)
+    sys.modules[module_name], before = module, sys.modules.get(module_name)
     try:
         exec(program, module.__dict__)
-        exec(test, dict(module.__dict__))
+        names = {} if case else dict(module.__dict__)
+        exec(test, names)
+        if not case:
+            return True
+        first, _, method = case.partition(".")
+        if not method:
+            names[first]()
+            return True
+        if not issubclass(names[first], unittest.TestCase):
+            getattr(names[first](), method)()
+            return True
+        result = names[first](method).run()
+        return result is not None and result.testsRun == 1 and result.wasSuccessful()
     finally:
-        sys.modules.pop("solution")
+        sys.modules.pop(module_name)
         if before is not None:
-            sys.modules["solution"] = before
-    return True
+            sys.modules[module_name] = before
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +60,11 @@ def of_source(name: str, program: str, test: str, *, check: bool = False, **opti
 def test_the_programs_are_right_in_plain_python():
     for name, program, test in (*FUNCTIONS, *CLASSES):
         assert passes_plainly(program, test), name
+    for name, program, source, case in FILES:
+        assert passes_plainly(program, source, case, MODULE.get(name, "solution")), name
+    for name, program, given, wanted in PROGRAMS:
+        done = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, text=True, timeout=60)
+        assert done.stdout.split() == wanted.split(), name
 
 
 @pytest.mark.parametrize("check", [False, True], ids=["asserts", "check function"])
