@@ -32,7 +32,15 @@ SUBJECTS: Mapping[str, tuple[str, ...]] = {
         "use_vllm",
     ),
     "Reward and sandbox": (
-        *("reward", "weak_tests", "verifier_workers", "verifier_isolation", "verifier_cache"),
+        *(
+            "reward",
+            "weak_tests",
+            "verifier_workers",
+            "verifier_isolation",
+            "verifier_cache",
+            "verifier_address",
+            "verifier_fallback",
+        ),
         "max_infrastructure_rate",
     ),
     "Evaluation": (

@@ -44,6 +44,7 @@ class Peers:
 
     def __enter__(self) -> Peers:
         if self._ranks > 1:
+            self._say("beat 0")  # a peer that dies within the first beat is to be known, too
             self._thread.start()
         return self
 
