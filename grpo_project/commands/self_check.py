@@ -1,6 +1,7 @@
 """Check this installation by using it: the sandbox, and a small run that is killed and must end like one that was not.
 
-With a W&B key, also that steps stay in sync with W&B across a kill. About half a minute of CPU time; exit code 1 if anything is wrong.
+With a W&B key, also that steps stay in sync with W&B across a kill. About half a minute of CPU time; exit code 1 if
+anything is wrong.
 """
 
 from __future__ import annotations
