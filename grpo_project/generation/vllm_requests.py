@@ -50,7 +50,7 @@ def generate(
                 if output.outputs[0].finish_reason == "stop":
                     on_end(row, list(output.outputs[0].token_ids))
             check_stop()
-    except BaseException:
+    except BaseException:  # a stop, too: what is raised goes on, the engine keeps no request of a batch that is left
         engine.abort_request([name for row, name in enumerate(requests) if row not in found], internal=True)
         raise
     return [found[row] for row in range(len(prompts))]

@@ -104,7 +104,7 @@ def _hub_rows(source: str) -> list[dict[str, Any]]:
     name, split = parts["name"], parts["split"] or "train"
     try:
         return list(datasets.load_dataset(name, parts["config"], split=split))
-    except Exception as error:
+    except Exception as error:  # the boundary of a foreign library: whatever it raises, the set is not there
         why = reason or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise DataError(
             f"{source}: the data set can't be loaded ({why}); give the path of a file instead (Parquet, JSON, CSV)"

@@ -103,7 +103,7 @@ def find_earlier_run(output_dir: Path, configuration: Configuration) -> EarlierR
             record = None  # nothing was trained: whatever the flags say, this starts anew
         elif record is not None and selection.path is not None and configuration.grpo.load_best_model_at_end:
             require_whole_best(selection.path, output_dir)
-    except BaseException:
+    except BaseException:  # whatever it is, and it goes on: a start that ends here leaves no lock
         if lock is not None:
             lock.release()
         raise
